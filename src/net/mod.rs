@@ -1,0 +1,1 @@
+//! HTTP: retries with back-off, resumed transfers, certificates.
