@@ -1,1 +1,3 @@
+//! The `moby` program: everything is in the library.
+
 fn main() {}

@@ -1,5 +1,101 @@
-//! The store: an OCI image layout on disk, and what is derived from it.
+//! The store: an OCI image layout on disk (what skopeo and LinuxKit read and write), and what is derived from it.
+//!
+//! ```text
+//! oci-layout                      the layout's version
+//! index.json                      names: descriptors annotated with org.opencontainers.image.ref.name
+//! blobs/sha256/HEX                content, each under the digest of its bytes
+//! derived/KIND/HEX                what was computed from blobs, under the digest of what went in (a cache: may be deleted)
+//! temporary/                      files being written; renamed into place when whole
+//! lock                            held while index.json is rewritten
+//! ```
+//!
+//! Concurrent builds share a store without harm: a blob appears by rename, when it is whole and its digest was
+//! checked; `index.json` is rewritten under a file lock, by rename too. A crash leaves at most files in `temporary/`,
+//! which are removed when they are a day old.
 
+mod blobs;
+mod derived;
 pub mod digest;
+mod layer;
+mod layer_index;
+pub mod manifest;
+mod names;
+mod tar_index;
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use blobs::BlobWriter;
 pub use digest::{Digest, Hasher};
+pub use layer::{Compression, Layer, PendingLayer, decompress};
+pub use layer_index::{Entry, EntryKind, LayerIndex, Xattrs};
+pub use manifest::{Descriptor, ImageConfig, Index, Manifest, Platform};
+
+use crate::error::{Error, IoContext, Result};
+
+/// A store on disk. Cheap to clone; safe to use from several threads and processes.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens the store at `root`, making it if it is not there.
+    pub fn open(root: &Path) -> Result<Store> {
+        for folder in ["blobs/sha256", "derived", "temporary"] {
+            let path = root.join(folder);
+            fs::create_dir_all(&path).at("making the store's folder", &path)?;
+        }
+        let root = root.canonicalize().at("opening the store", root)?;
+        let store = Store { root };
+        store.write_layout_file()?;
+        store.remove_old_temporaries();
+        Ok(store)
+    }
+
+    /// Where the store is when nobody says otherwise: `$XDG_CACHE_HOME/moby`, else `~/.cache/moby`.
+    pub fn default_root() -> Result<PathBuf> {
+        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        match (from("XDG_CACHE_HOME").filter(|path| path.is_absolute()), from("HOME")) {
+            (Some(cache), _) => Ok(cache.join("moby")),
+            (None, Some(home)) => Ok(home.join(".cache/moby")),
+            (None, None) => {
+                Err(Error::usage("neither XDG_CACHE_HOME nor HOME is set, so there is no place for the store")
+                    .hint("say where with --cache DIR or MOBY_CACHE"))
+            }
+        }
+    }
+
+    /// The folder that the store lies in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Removes temporary files that no running build can still be writing. Failing to is harmless: the next one tries.
+    fn remove_old_temporaries(&self) {
+        const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+        let Ok(entries) = fs::read_dir(self.root.join("temporary")) else { return };
+        for entry in entries.flatten() {
+            let old = entry.metadata().and_then(|m| m.modified()).is_ok_and(|t| t.elapsed().is_ok_and(|age| age > DAY));
+            if old && fs::remove_file(entry.path()).is_err() {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// A new temporary file in the store, on the same file system as everything that it may be renamed to. It is
+    /// deleted when dropped.
+    pub fn temporary_file(&self) -> Result<tempfile::NamedTempFile> {
+        let folder = self.root.join("temporary");
+        tempfile::Builder::new()
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .tempfile_in(&folder)
+            .at("making a temporary file in", &folder)
+    }
+
+    /// A new temporary folder in the store, deleted when dropped.
+    pub fn temporary_folder(&self) -> Result<tempfile::TempDir> {
+        let folder = self.root.join("temporary");
+        tempfile::tempdir_in(&folder).at("making a temporary folder in", &folder)
+    }
+}

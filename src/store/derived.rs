@@ -1,0 +1,35 @@
+//! What was computed from blobs and can be computed again: inflated layers, their indexes, compressed segments.
+//!
+//! Each thing lies under a kind and the digest of everything that it was made from: inputs, options and the version
+//! of the code that made it. Nothing here is ever the only copy.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::{Digest, Store};
+use crate::error::{Error, IoContext, Result};
+
+impl Store {
+    /// Where a derived thing lies or would lie. `kind` is a folder name that ends in the version of its maker.
+    pub fn derived_path(&self, kind: &str, key: &Digest) -> PathBuf {
+        self.root.join("derived").join(kind).join(key.hex())
+    }
+
+    /// The path of a derived thing if it is there.
+    pub fn derived(&self, kind: &str, key: &Digest) -> Option<PathBuf> {
+        Some(self.derived_path(kind, key)).filter(|path| path.is_file())
+    }
+
+    /// Puts a finished temporary file in place as a derived thing. Two builds may do so at once: the content is the
+    /// same, and the rename of one replaces that of the other.
+    pub fn put_derived(&self, kind: &str, key: &Digest, mut file: tempfile::NamedTempFile) -> Result<PathBuf> {
+        let path = self.derived_path(kind, key);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).at("making", folder)?;
+        }
+        file.flush().at("writing", &path)?;
+        file.as_file().sync_data().at("writing", &path)?;
+        file.persist(&path).map_err(|error| Error::io("writing", &path, error.error))?;
+        Ok(path)
+    }
+}

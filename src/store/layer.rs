@@ -1,0 +1,224 @@
+//! Inflated layers: a layer's tar on disk, uncompressed, with its index.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::layer_index::LayerIndex;
+use super::{Descriptor, Digest, Store, tar_index};
+use crate::error::{Error, IoContext, Result};
+
+/// Kinds of derived data. The number is the version of the code and goes up when the content would differ.
+const TAR_KIND: &str = "layer-1";
+const INDEX_KIND: &str = "index-1";
+
+/// A layer that is ready to be flattened.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// The uncompressed tar; entries' offsets count from its start.
+    pub file: Arc<Path>,
+    /// What is in it.
+    pub index: Arc<LayerIndex>,
+}
+
+/// How a stream is compressed; told from its first bytes, since media types lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not compressed.
+    None,
+    /// gzip (RFC 1952), any number of members.
+    Gzip,
+    /// Zstandard (RFC 8878), any number of frames.
+    Zstd,
+    /// xz.
+    Xz,
+}
+
+impl Compression {
+    /// Recognises a compression by its magic number. Six bytes are enough.
+    pub fn detect(start: &[u8]) -> Compression {
+        match start {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            // A skippable frame may stand first (zstd:chunked writes them last, but the specification allows it).
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+            _ => Compression::None,
+        }
+    }
+}
+
+/// An inflating reader over a stream of any supported compression. Windows of zstd frames are bounded to 128 MiB and
+/// xz dictionaries to 64 MiB, what the reference tools' highest levels need.
+pub fn decompress<'a>(stream: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut stream = BufReader::with_capacity(64 << 10, stream);
+    let mut start = [0; 6];
+    let mut filled = 0;
+    while filled < start.len() {
+        match stream.read(&mut start[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    let head = io::Cursor::new(start).take(filled as u64);
+    let compression = Compression::detect(&start[..filled]);
+    let stream = BufReader::with_capacity(64 << 10, head.chain(stream));
+    Ok(match compression {
+        Compression::None => Box::new(stream),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(stream)?;
+            decoder.window_log_max(27)?;
+            Box::new(decoder)
+        }
+        Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(stream, true, 80 << 10)),
+    })
+}
+
+impl Store {
+    /// Reads a layer's stream, compressed or not, to its end: inflates, hashes, indexes and writes it. Nothing is in
+    /// the store until [`PendingLayer::commit`].
+    pub fn inflate(&self, stream: impl Read + Send) -> Result<PendingLayer> {
+        let stream =
+            decompress(stream).map_err(|error| Error::refused(format!("the layer is not readable: {error}")))?;
+        let file = self.temporary_file()?;
+        let (diff_id, index) = tar_index::index_tar(stream, io::BufWriter::with_capacity(256 << 10, file.as_file()))?;
+        Ok(PendingLayer { store: self.clone(), file, diff_id, index })
+    }
+
+    /// The layer with this diff ID, if it is inflated and whole. `blob` is the layer's own blob, which serves as the
+    /// inflated file when it is not compressed.
+    pub fn inflated(&self, diff_id: &Digest) -> Option<Layer> {
+        let index = LayerIndex::decode(&std::fs::read(self.derived(INDEX_KIND, diff_id)?).ok()?)?;
+        let file = [self.derived_path(TAR_KIND, diff_id), self.blob_path(diff_id)]
+            .into_iter()
+            .find(|path| path.metadata().is_ok_and(|m| m.is_file() && m.len() == index.tar_size))?;
+        Some(Layer { diff_id: *diff_id, file: file.into(), index: Arc::new(index) })
+    }
+
+    /// The layer that a descriptor names: inflated already, or inflated now from its blob, whose digest is checked on
+    /// the way. `diff_id` is what the image's configuration says about it.
+    pub fn layer(&self, descriptor: &Descriptor, diff_id: &Digest) -> Result<Layer> {
+        if let Some(layer) = self.inflated(diff_id) {
+            return Ok(layer);
+        }
+        let path = self.blob_path(&descriptor.digest);
+        let mut blob = Hashing { file: self.open_blob(&descriptor.digest)?, hasher: super::Hasher::new() };
+        let pending = self.inflate(&mut blob);
+        io::copy(&mut blob, &mut io::sink()).at("reading the blob", &path)?;
+        let found = blob.hasher.finish();
+        if found != descriptor.digest {
+            self.discard_damaged(&descriptor.digest)?;
+            return Err(Error::refused(format!(
+                "the blob {} in the store is damaged: its digest is {found}",
+                descriptor.digest
+            ))
+            .hint("it was removed; build again to fetch it anew"));
+        }
+        pending?.commit(Some(diff_id))
+    }
+}
+
+struct Hashing {
+    file: File,
+    hasher: super::Hasher,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// A layer that was read whole but is not in the store yet.
+#[derive(Debug)]
+pub struct PendingLayer {
+    store: Store,
+    file: tempfile::NamedTempFile,
+    diff_id: Digest,
+    index: LayerIndex,
+}
+
+impl PendingLayer {
+    /// The digest of the uncompressed tar.
+    pub fn diff_id(&self) -> Digest {
+        self.diff_id
+    }
+
+    /// Puts the layer in the store. With `expected`, a layer whose tar has another digest is refused.
+    pub fn commit(self, expected: Option<&Digest>) -> Result<Layer> {
+        if let Some(expected) = expected
+            && *expected != self.diff_id
+        {
+            return Err(Error::refused(format!(
+                "the inflated layer does not match its diff ID: expected {expected}, found {}",
+                self.diff_id
+            ))
+            .hint("the image's configuration and its layers do not belong together; nothing was kept"));
+        }
+        let blob = self.store.blob_path(&self.diff_id);
+        let file = if blob.metadata().is_ok_and(|m| m.len() == self.index.tar_size) {
+            blob
+        } else {
+            self.store.put_derived(TAR_KIND, &self.diff_id, self.file)?
+        };
+        let index = self.store.temporary_file()?;
+        std::fs::write(index.path(), self.index.encode()).at("writing", index.path())?;
+        self.store.put_derived(INDEX_KIND, &self.diff_id, index)?;
+        Ok(Layer { diff_id: self.diff_id, file: file.into(), index: Arc::new(self.index) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn small_tar() -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        header.set_mode(0o600);
+        builder.append_data(&mut header, "x", b"abc".as_slice()).unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn every_compression_gives_the_same_layer() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let tar = small_tar();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(&tar).unwrap();
+        let mut xz = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).unwrap();
+        xz.write_all(&tar).unwrap();
+        for bytes in
+            [tar.clone(), gzip.finish().unwrap(), zstd::encode_all(tar.as_slice(), 3).unwrap(), xz.finish().unwrap()]
+        {
+            let pending = store.inflate(bytes.as_slice()).unwrap();
+            assert_eq!(pending.diff_id(), Digest::of(&tar));
+        }
+    }
+
+    #[test]
+    fn a_damaged_blob_is_found_when_it_is_inflated() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let tar = small_tar();
+        let blob = zstd::encode_all(tar.as_slice(), 3).unwrap();
+        let digest = store.put_bytes(&blob).unwrap();
+        let descriptor = Descriptor::new("", digest, blob.len() as u64);
+        assert_eq!(store.layer(&descriptor, &Digest::of(&tar)).unwrap().index.entries.len(), 1);
+        std::fs::remove_dir_all(folder.path().join("derived/layer-1")).unwrap();
+        let mut damaged = blob.clone();
+        damaged[blob.len() / 2] ^= 1;
+        std::fs::write(store.blob_path(&digest), damaged).unwrap();
+        assert_eq!(store.layer(&descriptor, &Digest::of(&tar)).unwrap_err().exit(), crate::error::Exit::Refused);
+        assert!(!store.blob_path(&digest).exists());
+    }
+}
