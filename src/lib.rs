@@ -19,6 +19,7 @@ pub mod arch;
 pub mod blueprint;
 pub mod error;
 pub mod net;
+pub mod rootfs;
 pub mod store;
 pub mod ui;
 
