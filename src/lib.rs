@@ -18,6 +18,7 @@
 pub mod arch;
 pub mod blueprint;
 pub mod error;
+pub mod formats;
 pub mod net;
 pub mod rootfs;
 pub mod store;
