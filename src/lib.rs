@@ -20,6 +20,7 @@ pub mod blueprint;
 pub mod error;
 pub mod formats;
 pub mod net;
+pub mod outputs;
 pub mod rootfs;
 pub mod store;
 pub mod ui;

@@ -7,6 +7,6 @@ mod content;
 mod flatten;
 mod tree;
 
-pub use content::{Content, Place};
+pub use content::{Content, Place, write_error};
 pub use flatten::{flatten, merge_layer};
 pub use tree::{Inode, InodeId, Kind, Meta, Origin, OriginId, Tree};

@@ -1,0 +1,121 @@
+//! Output files that appear whole or not at all.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, IoContext, Result};
+
+/// Where an output goes.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A folder and base name; each format adds its suffixes.
+    Base(PathBuf),
+    /// One file of this name, for formats that are one stream.
+    File(PathBuf),
+    /// Standard output, for formats that are one stream.
+    Stdout,
+}
+
+/// A file being written beside its target. Dropped without [`OutputFile::commit`], it leaves nothing.
+#[derive(Debug)]
+pub struct OutputFile {
+    path: PathBuf,
+    /// `None` stands for standard output.
+    file: Option<tempfile::NamedTempFile>,
+}
+
+impl OutputFile {
+    /// A file that will be `path`. Missing folders are made.
+    pub fn create(path: &Path) -> Result<OutputFile> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(folder).at("making the folder", folder)?;
+        if path.is_dir() {
+            return Err(Error::usage(format!("{} is a folder, not a file to write", path.display())));
+        }
+        let file = tempfile::Builder::new()
+            .prefix(".moby-")
+            // Images hold no secrets of their own; what the umask would take from a shared build folder is not ours
+            // to decide, and equal modes are part of equal outputs.
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .tempfile_in(folder)
+            .at("making a temporary file in", folder)?;
+        rustix::fs::fchmod(file.as_file(), rustix::fs::Mode::from_raw_mode(0o644))
+            .map_err(|error| Error::io("setting the mode of", path, error.into()))?;
+        Ok(OutputFile { path: path.to_path_buf(), file: Some(file) })
+    }
+
+    /// The single stream of a target, or the one file that `suffix` makes of its base name.
+    pub fn stream(target: &Target, suffix: &str) -> Result<OutputFile> {
+        match target {
+            Target::Base(base) => OutputFile::create(&super::with_suffix(base, suffix)),
+            Target::File(path) => OutputFile::create(path),
+            Target::Stdout => Ok(OutputFile { path: PathBuf::from("-"), file: None }),
+        }
+    }
+
+    /// The file's final name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file as it is written; `None` for standard output.
+    pub fn file(&self) -> Option<&File> {
+        self.file.as_ref().map(tempfile::NamedTempFile::as_file)
+    }
+
+    /// Copies a part of a file to the end, by the kernel's own copying where it can.
+    pub fn append_file(&mut self, mut from: &File, name: &Path) -> Result<u64> {
+        let copied = match &mut self.file {
+            Some(file) => io::copy(&mut from, file.as_file_mut()),
+            None => io::copy(&mut from, &mut io::stdout().lock()),
+        };
+        copied.map_err(|error| Error::io(&format!("copying {} to", name.display()), &self.path, error))
+    }
+
+    /// Syncs the file and gives it its name. Returns the name.
+    pub fn commit(self) -> Result<PathBuf> {
+        match self.file {
+            Some(file) => {
+                file.as_file().sync_data().at("writing", &self.path)?;
+                file.persist(&self.path).map_err(|error| Error::io("writing", &self.path, error.error))?;
+            }
+            None => io::stdout().flush().at("writing", &self.path)?,
+        }
+        Ok(self.path)
+    }
+
+    /// Commits several files. All are synced before the first appears.
+    pub fn commit_all(files: Vec<OutputFile>) -> Result<Vec<PathBuf>> {
+        for file in &files {
+            if let Some(open) = file.file() {
+                open.sync_data().at("writing", &file.path)?;
+            }
+        }
+        files.into_iter().map(OutputFile::commit).collect()
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match &mut self.file {
+            Some(file) => file.as_file_mut().write(bytes),
+            None => io::stdout().write(bytes),
+        };
+        // The error must name the file, and only this place knows it.
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => error,
+            _ => io::Error::other(Error::io("writing", &self.path, error)),
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.file {
+            Some(file) => file.as_file_mut().flush(),
+            None => io::stdout().flush(),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The initrd: a run of cpio archives, each compressed on its own.
+//!
+//! Linux unpacks such a run in order (init/initramfs.c: when an archive has ended, the next one is recognised by its
+//! own magic). So each component's files are archives of their own, kept in the store under the digest of what went
+//! in, and a build in which one component changed compresses that one only.
+//!
+//! The order is: microcode (uncompressed, the kernel looks for it before it can inflate), one archive with every
+//! folder, then the components' files in the order of the blueprint. With the folders in front, a component's
+//! archive depends on nothing but its own files. A component of more than [`CHUNK`] bytes is cut into several
+//! archives, which are compressed in parallel; the cut depends on the content only, never on the number of threads.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
+use super::{Options, OutputFile, System};
+use crate::error::{Error, IoContext, Result};
+use crate::formats::compress::Compressor;
+use crate::formats::cpio::{self, FileType, Header};
+use crate::rootfs::write_error;
+use crate::rootfs::{Content, InodeId, Kind, Tree};
+use crate::store::{Digest, Hasher};
+use crate::ui::Task;
+
+/// Content of one archive in bytes, more only where a single file is larger. At 8 MiB a component's last, smaller
+/// archive costs less than 1 % of size against a single one.
+const CHUNK: u64 = 8 << 20;
+/// Derived data of this kind holds compressed archives; the number goes up when their bytes would change.
+const KIND: &str = "cpio-1";
+/// The attribute of file capabilities, which a newc archive cannot hold.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// One name in an archive.
+struct Name {
+    path: Vec<u8>,
+    inode: InodeId,
+    header: Header,
+    /// Of several names of a file, only the last carries the content.
+    with_content: bool,
+}
+
+/// Names that are compressed together.
+type Chunk = Vec<Name>;
+
+/// Writes the initrd to `out`.
+pub fn write(system: &System, out: &mut OutputFile, options: &Options<'_>) -> Result<()> {
+    let chunks = chunks(&system.tree, options)?;
+    let total = chunks.iter().flatten().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum();
+    let task = options.ui.task("compress", "initrd", Some(total));
+    if let Some(ucode) = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()) {
+        ucode.copy_to(out)?;
+        // The kernel skips zeros between archives; the next one starts at a multiple of four.
+        out.write_all(&[0; 4][..(ucode.size.next_multiple_of(4) - ucode.size) as usize]).map_err(write_error)?;
+    }
+    let segments: Vec<PathBuf> =
+        chunks.par_iter().map(|chunk| segment(&system.tree, chunk, options, &task)).collect::<Result<_>>()?;
+    for path in segments {
+        let file = File::open(&path).at("opening", &path)?;
+        out.append_file(&file, &path)?;
+    }
+    Ok(())
+}
+
+/// The path of a chunk's compressed archive in the store, made now if it is not there.
+fn segment(tree: &Tree, chunk: &Chunk, options: &Options<'_>, task: &Task) -> Result<PathBuf> {
+    let content = |name: &Name| match &tree.inode(name.inode).kind {
+        Kind::File(content) => Some(content.clone()),
+        Kind::Symlink(target) => Some(Content::bytes(target.as_ref())),
+        _ => None,
+    };
+    let size: u64 = chunk.iter().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum();
+    let key = key(chunk, content, options);
+    if let Some(path) = options.store.derived(KIND, &key) {
+        task.advance(size);
+        return Ok(path);
+    }
+    let file = options.store.temporary_file()?;
+    let compressor = Compressor::new(io::BufWriter::with_capacity(128 << 10, file.as_file()), options.compression);
+    let mut archive = cpio::Writer::new(compressor.map_err(write_error)?);
+    for name in chunk {
+        archive.start(&name.path, name.header).map_err(write_error)?;
+        if let Some(content) = content(name).filter(|_| name.with_content) {
+            content.copy_to(&mut archive)?;
+            task.advance(content.size);
+        }
+        archive.pad().map_err(write_error)?;
+    }
+    let done = archive.finish().and_then(Compressor::finish).and_then(|mut out| out.flush());
+    done.map_err(write_error)?;
+    options.store.put_derived(KIND, &key, file)
+}
+
+/// The digest of everything that a chunk's bytes depend on.
+fn key(chunk: &Chunk, content: impl Fn(&Name) -> Option<Content>, options: &Options<'_>) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.field(options.compression.to_string().as_bytes());
+    for name in chunk {
+        hasher.field(&name.path);
+        hasher.update(&name.header.encode());
+        if let Some(content) = content(name).filter(|_| name.with_content) {
+            hasher.update(content.digest.as_bytes());
+        }
+    }
+    hasher.finish()
+}
+
+/// All names of the tree but `boot/`, in archives.
+fn chunks(tree: &Tree, options: &Options<'_>) -> Result<Vec<Chunk>> {
+    let mut folders = Chunk::new();
+    // By component, in the order in which the components came.
+    let mut groups: Vec<(String, Vec<Chunk>, u64)> = Vec::new();
+    let mut links: Vec<Vec<Vec<u8>>> = vec![Vec::new(); tree.inode_bound()];
+    let mut order = Vec::new();
+    tree.walk_all(|path, id| {
+        if path == b"boot" || path.starts_with(b"boot/") {
+            return Ok(());
+        }
+        check(tree, path, id, options)?;
+        let names = &mut links[tree.number(id)];
+        if names.is_empty() {
+            order.push(id);
+        }
+        names.push(path.to_vec());
+        Ok(())
+    })?;
+    for id in order {
+        let inode = tree.inode(id);
+        let paths = std::mem::take(&mut links[tree.number(id)]);
+        if matches!(inode.kind, Kind::Folder(_)) {
+            let number = folders.len() as u32 + 1;
+            // The root is "." as `find . | cpio` has it, so that its mode and owner travel too.
+            let path = paths.into_iter().next().filter(|path| !path.is_empty()).unwrap_or_else(|| b".".to_vec());
+            folders.push(Name { path, inode: id, header: header(tree, id, number, 2, 0), with_content: false });
+            continue;
+        }
+        let origin = tree.origin(inode.origin);
+        let component = component(&origin.location);
+        let at = groups.iter().rposition(|(known, ..)| known == component).unwrap_or_else(|| {
+            groups.push((component.to_string(), vec![Chunk::new()], 0));
+            groups.len() - 1
+        });
+        let (_, chunks, filled) = &mut groups[at];
+        let size = match &inode.kind {
+            Kind::File(content) => content.size,
+            Kind::Symlink(target) => target.len() as u64,
+            _ => 0,
+        };
+        if *filled > 0 && *filled + size > CHUNK {
+            chunks.push(Chunk::new());
+            *filled = 0;
+        }
+        *filled += size;
+        let Some(chunk) = chunks.last_mut() else { continue };
+        let number = chunk.len() as u32 + 1;
+        let count = paths.len();
+        for (at, path) in paths.into_iter().enumerate() {
+            let with_content = at + 1 == count;
+            // Checked above to be below 4 GiB.
+            let size = if with_content { size as u32 } else { 0 };
+            chunk.push(Name { path, inode: id, header: header(tree, id, number, count as u32, size), with_content });
+        }
+    }
+    let files = groups.into_iter().flat_map(|(_, chunks, _)| chunks);
+    Ok(std::iter::once(folders).chain(files).filter(|chunk| !chunk.is_empty()).collect())
+}
+
+/// What is compressed together: a component, and all entries of the `files` section.
+fn component(location: &str) -> &str {
+    if location.starts_with("files[") { "files" } else { location }
+}
+
+fn header(tree: &Tree, id: InodeId, ino: u32, nlink: u32, size: u32) -> Header {
+    let inode = tree.inode(id);
+    let (kind, (rdev_major, rdev_minor)) = match &inode.kind {
+        Kind::Folder(_) => (FileType::Folder, (0, 0)),
+        Kind::File(_) => (FileType::Regular, (0, 0)),
+        Kind::Symlink(_) => (FileType::Symlink, (0, 0)),
+        Kind::CharacterDevice { major, minor } => (FileType::CharacterDevice, (*major, *minor)),
+        Kind::BlockDevice { major, minor } => (FileType::BlockDevice, (*major, *minor)),
+        Kind::Fifo => (FileType::Fifo, (0, 0)),
+    };
+    let mode = if kind == FileType::Symlink { 0o777 } else { inode.meta.mode };
+    Header {
+        ino,
+        mode: kind.bits() | mode,
+        uid: inode.meta.uid,
+        gid: inode.meta.gid,
+        nlink,
+        mtime: u32::try_from(inode.meta.mtime.clamp(0, i64::from(u32::MAX))).unwrap_or(0),
+        size,
+        rdev_major,
+        rdev_minor,
+        name_size: 0,
+    }
+}
+
+/// Refuses, before any work, what the format cannot hold; warns of what it loses.
+fn check(tree: &Tree, path: &[u8], id: InodeId, options: &Options<'_>) -> Result<()> {
+    let inode = tree.inode(id);
+    if let Kind::File(content) = &inode.kind
+        && content.size > cpio::FILE_LIMIT
+    {
+        return Err(Error::usage(format!(
+            "/{} has {} bytes, and an initrd (newc cpio) holds files of at most {} bytes",
+            path.escape_ascii(),
+            content.size,
+            cpio::FILE_LIMIT
+        ))
+        .hint("use an output that keeps the root as a file system, or tar"));
+    }
+    if inode.meta.xattrs.iter().any(|(name, _)| name == CAPABILITY) {
+        options.ui.warn(format!(
+            "/{} loses its file capabilities: an initrd (newc cpio) has no extended attributes",
+            path.escape_ascii()
+        ));
+    }
+    Ok(())
+}
