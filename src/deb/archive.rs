@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::deb_file::{self, Control};
 use super::fetch::{self, Answer, Fetch, Validators};
-use super::mirror::{Mirror, Mirrors};
+use super::mirror::{MIRROR_VARIABLE, Mirror, Mirrors};
 use super::package::Package;
 use super::packages::PackageList;
 use super::release::Release;
@@ -322,6 +322,7 @@ struct Opening<'a> {
 #[derive(Default)]
 struct Cached {
     validators: Validators,
+    /// The file; empty if there was none.
     message: Vec<u8>,
     /// Whether it is recent enough to be used without asking.
     fresh: bool,
@@ -354,7 +355,15 @@ impl Opening<'_> {
         match (failure, needed) {
             (Some(error), _) => Err(error),
             (None, false) => {
-                self.ui.warn(format!("no mirror has the suite {name}: packages are taken without it"));
+                let text = format!("no mirror has the suite {name}: packages are taken without it");
+                // Security updates live in an archive of their own, which is easily forgotten.
+                if name.ends_with("-security") {
+                    self.ui.warn(format!(
+                        "{text}; add the base URL of its archive to {MIRROR_VARIABLE} or to apt's sources"
+                    ));
+                } else {
+                    self.ui.note(text);
+                }
                 Ok(None)
             }
             (None, true) => {
@@ -389,23 +398,27 @@ impl Opening<'_> {
             hasher.field(suite.as_bytes());
             hasher.finish()
         };
-        let cached = self.cached(&key).unwrap_or_default();
-        let known = (!cached.message.is_empty()).then(|| check(&cached.message)).transpose();
-        // A cached one that is not good any more is no reason to stop: a new one is fetched.
-        let (known, validators) = match known {
-            Ok(Some(release)) => (Some(release), cached.validators),
-            _ => (None, Validators::default()),
+        let cached = self.cached(&key);
+        let offline = self.sources.freshness == Freshness::Offline;
+        let usable = cached.as_ref().is_some_and(|cached| cached.fresh || offline);
+        // A cached one that is not good any more is no reason to stop: a new one is fetched. An empty one says that
+        // the mirror did not have the suite.
+        let known = cached.and_then(|cached| match cached.message.is_empty() {
+            true => Some((None, cached)),
+            false => check(&cached.message).ok().map(|release| (Some(release), cached)),
+        });
+        let (known, cached) = match known {
+            Some((release, _)) if usable => return Ok(release),
+            Some((release, cached)) => (Some(release), cached),
+            None => (None, Cached::default()),
         };
-        if known.is_some() && (cached.fresh || self.sources.freshness == Freshness::Offline) {
-            return Ok(known);
-        }
-        if self.sources.freshness == Freshness::Offline && !mirror.base.starts_with("file:") {
+        if offline && !mirror.base.starts_with("file:") {
             return Err(Error::network(format!("{url} is not in the store, and offline it cannot be fetched")));
         }
-        match (fetch::document(self.fetch, &url, RELEASE_LIMIT, &validators), known) {
+        match (fetch::document(self.fetch, &url, RELEASE_LIMIT, &cached.validators), known) {
             (Ok(Answer::Found(message, validators)), known) => {
                 let release = check(&message)?;
-                match known {
+                match known.flatten() {
                     Some(known) if known.date > release.date => {
                         self.ui.warn(format!("{url} is older than the one fetched before, which is used instead"));
                         Ok(Some(known))
@@ -416,17 +429,20 @@ impl Opening<'_> {
                     }
                 }
             }
-            (Ok(Answer::NotModified), Some(release)) => {
-                self.keep(&key, &validators, &cached.message)?;
+            (Ok(Answer::NotModified), Some(Some(release))) => {
+                self.keep(&key, &cached.validators, &cached.message)?;
                 Ok(Some(release))
             }
-            (Ok(Answer::NotModified), None) => {
+            (Ok(Answer::NotModified), _) => {
                 Err(Error::network(format!("{url}: the server answered 304 without being asked")))
             }
-            (Ok(Answer::Absent), _) => Ok(None),
-            (Err(error), Some(release)) if error.exit() == Exit::Network => {
-                self.ui.warn(format!("{error}; the list of packages fetched before is used"));
-                Ok(Some(release))
+            (Ok(Answer::Absent), _) => {
+                self.keep(&key, &Validators::default(), &[])?;
+                Ok(None)
+            }
+            (Err(error), Some(known)) if error.exit() == Exit::Network => {
+                self.ui.warn(format!("{error}; what was fetched before is used"));
+                Ok(known)
             }
             (Err(error), _) => Err(error),
         }

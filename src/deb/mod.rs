@@ -30,6 +30,8 @@ mod release;
 mod resolve;
 mod signature;
 mod stanza;
+#[cfg(test)]
+mod test_key;
 mod version;
 
 pub use archive::{Archive, Freshness, Sources, VALID_UNTIL_VARIABLE, Wanted};

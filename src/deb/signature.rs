@@ -253,3 +253,7 @@ fn strong(signature: &Signature) -> bool {
         )
     )
 }
+
+#[cfg(test)]
+#[path = "signature_tests.rs"]
+mod tests;
