@@ -11,11 +11,11 @@ use moby::error::Exit;
 use moby::store::{EntryKind, Store};
 use moby::ui::{Mode, Ui};
 
-/// What a test needs, or why it cannot run.
-fn needed<T>(what: moby::Result<T>) -> Option<T> {
+/// What a test needs of the machine, or why it cannot run. `lacks` is what the machine may lack.
+fn needed<T>(what: moby::Result<T>, lacks: Exit) -> Option<T> {
     match what {
         Ok(value) => Some(value),
-        Err(error) if std::env::var_os("CI").is_none() && matches!(error.exit(), Exit::Network | Exit::Usage) => {
+        Err(error) if std::env::var_os("CI").is_none() && error.exit() == lacks => {
             eprintln!("not run: {error} ({})", error.hint_text().unwrap_or(""));
             None
         }
@@ -48,11 +48,11 @@ fn names(packages: &[Package]) -> BTreeSet<String> {
 
 /// The archive in a store that is kept between runs, so that 18 MiB are not fetched each time.
 fn archive<'a>(http: &'a Http, suite: &str, arch: Arch) -> Option<Archive<'a>> {
-    let sources = needed(Sources::of_machine())?;
+    let sources = needed(Sources::of_machine(), Exit::Usage)?;
     let store = Store::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-store")).unwrap();
     let wanted = Wanted { suite: suite.to_string(), areas: Vec::new(), arch };
     let start = std::time::Instant::now();
-    let archive = needed(Archive::open(&store, http, &Ui::new(Mode::Plain), &sources, &wanted))?;
+    let archive = needed(Archive::open(&store, http, &Ui::new(Mode::Plain), &sources, &wanted), Exit::Network)?;
     eprintln!("{suite} {arch}: opened in {:?}", start.elapsed());
     Some(archive)
 }

@@ -342,7 +342,8 @@ impl Opening<'_> {
                     continue;
                 }
             };
-            if self.sources.mirrors.from_apt && release.origin != "Debian" {
+            // "Debian" and "Debian Backports".
+            if self.sources.mirrors.from_apt && !release.origin.starts_with("Debian") {
                 self.ui.note(format!(
                     "{} has a suite {name} that is not Debian's but {}'s: passed over",
                     mirror.base,
