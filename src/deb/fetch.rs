@@ -38,6 +38,18 @@ pub trait Fetch: Sync {
     fn file(&self, url: &str, store: &Store, digest: &Digest, size: u64, task: &Task) -> Result<File>;
 }
 
+/// A URL as it may be shown: apt's sources may hold a password.
+pub(super) fn shown(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let host = rest.split('/').next().unwrap_or(rest);
+            let secret = host.rfind('@').map_or(0, |at| at + 1);
+            format!("{scheme}://{}", rest.get(secret..).unwrap_or(rest))
+        }
+        None => url.to_string(),
+    }
+}
+
 /// Gets a small file from any URL.
 pub(super) fn document(fetch: &dyn Fetch, url: &str, limit: u64, known: &Validators) -> Result<Answer> {
     let Some(path) = url.strip_prefix("file:") else { return fetch.document(url, limit, known) };
@@ -80,7 +92,7 @@ pub(super) fn file(
 
 fn within(bytes: &[u8], limit: u64, url: &str) -> Result<()> {
     match bytes.len() as u64 > limit {
-        true => Err(Error::refused(format!("{url} is larger than {limit} bytes"))),
+        true => Err(Error::refused(format!("{} is larger than {limit} bytes", shown(url)))),
         false => Ok(()),
     }
 }
@@ -100,7 +112,7 @@ impl CheckedFile {
     /// Starts a file in the store's temporary folder. It has no name from the start, so that nothing stays behind.
     pub fn new(store: &Store, url: &str, digest: &Digest, size: u64) -> Result<CheckedFile> {
         let file = store.temporary_file()?.into_file();
-        Ok(CheckedFile { file, hasher: Hasher::new(), written: 0, size, digest: *digest, url: url.to_string() })
+        Ok(CheckedFile { file, hasher: Hasher::new(), written: 0, size, digest: *digest, url: shown(url) })
     }
 
     /// Adds bytes; more than the size are refused.
@@ -168,7 +180,7 @@ impl Fetch for Http {
                 304 => return Ok(Answer::NotModified),
                 403 | 404 | 410 => return Ok(Answer::Absent),
                 200 => {}
-                status => return Err(Error::network(format!("{url}: the server answered {status}"))),
+                status => return Err(Error::network(format!("{}: the server answered {status}", shown(url)))),
             }
             let header =
                 |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_string);
@@ -187,7 +199,11 @@ impl Fetch for Http {
         self.runtime.block_on(async {
             let mut answer = self.client.get(url).send().await.map_err(|error| network(url, &error))?;
             if answer.status() != 200 {
-                return Err(Error::network(format!("{url}: the server answered {}", answer.status().as_u16())));
+                return Err(Error::network(format!(
+                    "{}: the server answered {}",
+                    shown(url),
+                    answer.status().as_u16()
+                )));
             }
             while let Some(part) = answer.chunk().await.map_err(|error| network(url, &error))? {
                 checked.write(&part)?;
@@ -201,11 +217,23 @@ impl Fetch for Http {
 
 /// The error with its causes, which reqwest's own text leaves out.
 fn network(url: &str, error: &reqwest::Error) -> Error {
-    let mut text = format!("getting {url}");
+    let mut text = format!("getting {}", shown(url));
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = cause {
         text.push_str(&format!(": {error}"));
         cause = error.source();
     }
     Error::network(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(shown("https://me:secret@host:80/a@b"), "https://host:80/a@b");
+        assert_eq!(shown("http://host/a@b"), "http://host/a@b");
+        assert_eq!(shown("file:/a/b@c"), "file:/a/b@c");
+    }
 }

@@ -8,7 +8,7 @@
 //! tried. Within one suite that hardly ever happens; a SAT solver (resolvo) finds the same and needs an adapter of
 //! twice this size.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::package::Package;
@@ -83,14 +83,29 @@ pub(super) fn resolve(
 }
 
 /// Alternatives of which one is needed.
-#[derive(Clone)]
 struct Need {
-    alternatives: Arc<Alternatives>,
+    alternatives: Alternatives,
+    /// Every package that can fill it, best first.
     candidates: Arc<Vec<Arc<Package>>>,
     /// The package that needs them; none for what was asked for.
     by: Option<Box<str>>,
     /// Whether it may stay unfilled (`Recommends`).
     optional: bool,
+}
+
+impl Need {
+    /// Whether a chosen package fills it.
+    fn is_filled(&self, chosen: &BTreeMap<Box<str>, Chosen>) -> bool {
+        let there = |package: &Package| chosen.get(&package.name).is_some_and(|c| c.package.version == package.version);
+        self.candidates.iter().any(|package| there(package))
+    }
+
+    /// Whether packages of several names can fill it.
+    fn has_alternatives(&self) -> bool {
+        let mut names = self.candidates.iter().map(|package| &package.name);
+        let first = names.next();
+        !names.all(|name| Some(name) == first)
+    }
 }
 
 /// A package that was chosen.
@@ -101,16 +116,45 @@ struct Chosen {
     by: Option<Box<str>>,
 }
 
+/// What is chosen, and the needs that were not looked at yet.
 #[derive(Clone, Default)]
 struct State {
     chosen: BTreeMap<Box<str>, Chosen>,
-    open: Vec<Need>,
+    /// Needs of one package name.
+    plain: VecDeque<Arc<Need>>,
+    /// Needs with alternatives.
+    choices: VecDeque<Arc<Need>>,
+    /// Needs that may stay unfilled.
+    optional: VecDeque<Arc<Need>>,
+}
+
+impl State {
+    fn add(&mut self, need: Need) {
+        let queue = match (need.optional, need.has_alternatives()) {
+            (true, _) => &mut self.optional,
+            (false, true) => &mut self.choices,
+            (false, false) => &mut self.plain,
+        };
+        queue.push_back(Arc::new(need));
+    }
+
+    /// Takes out the next need that is not filled.
+    fn next_need(&mut self) -> Option<Arc<Need>> {
+        for queue in [&mut self.plain, &mut self.choices, &mut self.optional] {
+            while let Some(need) = queue.pop_front() {
+                if !need.is_filled(&self.chosen) {
+                    return Some(need);
+                }
+            }
+        }
+        None
+    }
 }
 
 /// A need that was filled in one of several ways, and how things stood before.
 struct Decision {
     before: State,
-    need: Need,
+    need: Arc<Need>,
     next: usize,
 }
 
@@ -157,7 +201,7 @@ impl Resolver<'_> {
         }
         if !candidates.is_empty() {
             return Ok(Need {
-                alternatives: Arc::new(vec![relation]),
+                alternatives: vec![relation],
                 candidates: Arc::new(candidates),
                 by: None,
                 optional: false,
@@ -175,11 +219,12 @@ impl Resolver<'_> {
     }
 
     fn search(&mut self, needs: Vec<Need>) -> Result<Vec<Arc<Package>>> {
-        let mut state = State { open: needs, ..State::default() };
+        let mut state = State::default();
+        needs.into_iter().for_each(|need| state.add(need));
         let mut decisions: Vec<Decision> = Vec::new();
         let mut first_failure: Option<Error> = None;
         for _ in 0..TRIES {
-            let failure = match self.next_need(&mut state) {
+            let failure = match state.next_need() {
                 None => return Ok(state.chosen.into_values().map(|chosen| chosen.package).collect()),
                 Some(need) if need.candidates.len() == 1 && !need.optional => self.take(&mut state, &need, 0)?,
                 Some(need) => {
@@ -222,26 +267,6 @@ impl Resolver<'_> {
         Err(error.context(format!("gave up after {TRIES} tries; the first that failed was")))
     }
 
-    /// Takes the next need that is not filled: the first that only packages of one name can fill, else the first,
-    /// those that may stay unfilled last.
-    fn next_need(&self, state: &mut State) -> Option<Need> {
-        let State { chosen, open } = state;
-        open.retain(|need| {
-            !need.alternatives.iter().any(|relation| {
-                let there = chosen.get(&relation.name).is_some_and(|c| relation.accepts(&c.package.version));
-                let left_out = need.by.is_some() && self.without.contains(&relation.name);
-                there || left_out || chosen.values().any(|c| c.package.provides(relation))
-            })
-        });
-        let choices = |need: &Need| {
-            let mut names = need.candidates.iter().map(|package| &package.name);
-            let first = names.next();
-            !names.all(|name| Some(name) == first)
-        };
-        let (at, _) = open.iter().enumerate().min_by_key(|(at, need)| (need.optional, choices(need), *at))?;
-        Some(open.remove(at))
-    }
-
     /// Chooses a candidate of a need.
     fn take(&mut self, state: &mut State, need: &Need, at: usize) -> Result<Option<Failure>> {
         let Some(package) = need.candidates.get(at) else {
@@ -278,13 +303,12 @@ impl Resolver<'_> {
         let all =
             package.depends.iter().map(|group| (group, false)).chain(recommends.iter().map(|group| (group, true)));
         for (group, optional) in all {
+            if group.iter().any(|relation| self.without.contains(&relation.name)) {
+                continue;
+            }
             let candidates = self.candidates(group)?;
-            state.open.push(Need {
-                alternatives: Arc::new(group.clone()),
-                candidates,
-                by: Some(package.name.clone()),
-                optional,
-            });
+            let by = Some(package.name.clone());
+            state.add(Need { alternatives: group.clone(), candidates, by, optional });
         }
         Ok(None)
     }
