@@ -155,19 +155,15 @@ impl Images {
         serde_json::json!({"mediaType": kind, "digest": digest, "size": size, "platform": platform})
     }
 
-    /// Writes one name as an OCI image layout, for tools that push.
-    pub fn write_layout(&self, name: &str, folder: &Path) {
-        std::fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
+    /// Writes one name as a folder in the form of skopeo's `dir:`, which keeps documents of both kinds as they are.
+    pub fn write_folder(&self, name: &str, folder: &Path) {
+        std::fs::create_dir_all(folder).unwrap();
         for (digest, bytes) in &self.blobs {
-            std::fs::write(folder.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+            let ending = if self.kinds.contains_key(digest) { ".manifest.json" } else { "" };
+            std::fs::write(folder.join(format!("{}{ending}", digest.hex())), bytes).unwrap();
         }
-        std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        let digest = self.tags[name];
-        let index = serde_json::json!({"schemaVersion": 2, "manifests": [{
-            "mediaType": self.kinds[&digest], "digest": digest, "size": self.blobs[&digest].len(),
-            "annotations": {"org.opencontainers.image.ref.name": "it"},
-        }]});
-        std::fs::write(folder.join("index.json"), index.to_string()).unwrap();
+        std::fs::write(folder.join("version"), "Directory Transport Version: 1.1\n").unwrap();
+        std::fs::write(folder.join("manifest.json"), &self.blobs[&self.tags[name]]).unwrap();
     }
 }
 

@@ -25,7 +25,7 @@ fn refusal(challenge: impl ToString) -> Reply {
 
 /// A registry with a token service of its own. A token is good for `uses` requests.
 fn token_registry(images: Images, needs_password: bool, uses: usize) -> Server {
-    let issued = std::sync::Mutex::new((0_usize, 0_usize));
+    let issued = std::sync::Mutex::new(Vec::<usize>::new());
     Server::start(images, move |asked: &Asked, reply| {
         let mut issued = issued.lock().unwrap();
         if asked.path == "/token" {
@@ -33,18 +33,20 @@ fn token_registry(images: Images, needs_password: bool, uses: usize) -> Server {
                 return refusal("Basic realm=\"x\"");
             }
             assert!(asked.query.contains("service=it") && asked.query.contains("repository%3Alibrary%2Fapp%3Apull"));
-            *issued = (issued.0 + 1, 0);
-            return Reply::new(200, format!(r#"{{"access_token":"t{}"}}"#, issued.0).as_bytes());
+            issued.push(uses);
+            return Reply::new(200, format!(r#"{{"access_token":"{}"}}"#, issued.len() - 1).as_bytes());
         }
-        if asked.path == "/v2/" && asked.header("authorization").is_empty() {
-            return refusal("Bearer");
+        let token = asked.header("authorization").strip_prefix("Bearer ").and_then(|text| text.parse::<usize>().ok());
+        match token.and_then(|number| issued.get_mut(number)) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                reply
+            }
+            _ => {
+                let host = asked.header("host");
+                refusal(format!("Bearer realm=\"http://{host}/token\",service=\"it\",scope=\"whatever\""))
+            }
         }
-        issued.1 += 1;
-        if asked.header("authorization") == format!("Bearer t{}", issued.0) && issued.1 <= uses {
-            return reply;
-        }
-        let host = asked.header("host");
-        refusal(format!("Bearer realm=\"http://{host}/token\",service=\"it\",scope=\"whatever\""))
     })
 }
 

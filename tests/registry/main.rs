@@ -75,7 +75,13 @@ pub(crate) fn name(registry: &str, image: &str) -> ImageName {
     ImageName { registry: registry.to_string(), repository: repository.to_string(), tag, digest }
 }
 
-pub(crate) fn pull(options: NetOptions, store: &Store, registry: &str, image: &str, arch: Arch) -> Result<Descriptor, Error> {
+pub(crate) fn pull(
+    options: NetOptions,
+    store: &Store,
+    registry: &str,
+    image: &str,
+    arch: Arch,
+) -> Result<Descriptor, Error> {
     let net = net(options);
     Registry::new(&net).pull(store, &name(registry, image), arch)
 }

@@ -13,6 +13,10 @@ use crate::ui::Task;
 /// Tokens are a few kilobytes; some carry long lists of rights.
 const TOKEN_LIMIT: u64 = 1 << 20;
 
+/// Credentials are fetched this often for one question: for the first time, and when a token runs out during a long
+/// transfer, or several transfers use up one that is good for a few requests.
+const RENEWALS: u32 = 3;
+
 /// What to ask a server for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question<'a> {
@@ -67,16 +71,20 @@ impl Registry<'_> {
         (request.head, request.size, request.fixed) = (question.head, question.size, question.fixed);
         request.headers.insert(ACCEPT, HeaderValue::from_static(question.accept));
         let mut progress = Progress::default();
-        let mut renewed = false;
+        let mut renewals = 0;
         loop {
-            if let Some(value) = self.remembered(question.endpoint, question.repository, Right::Pull) {
-                request.headers.insert(AUTHORIZATION, value);
+            let used = self.remembered(question.endpoint, question.repository, Right::Pull);
+            if let Some(value) = &used {
+                request.headers.insert(AUTHORIZATION, value.clone());
             }
             match self.net.transfer(&request, &mut progress, sink, task) {
                 // The first question shows what the server wants; a later one that a token has run out.
-                Err(failure) if failure.reason() == Reason::Unauthorized && !renewed => {
-                    renewed = true;
-                    self.authorize(question.endpoint, question.repository, Right::Pull, failure)?;
+                Err(failure) if failure.reason() == Reason::Unauthorized && renewals < RENEWALS => {
+                    renewals += 1;
+                    // Another thread may have renewed it meanwhile.
+                    if self.remembered(question.endpoint, question.repository, Right::Pull) == used {
+                        self.authorize(question.endpoint, question.repository, Right::Pull, failure)?;
+                    }
                 }
                 Err(failure) if failure.reason() == Reason::Unauthorized => {
                     return Err(login_hint(question.endpoint, failure));
