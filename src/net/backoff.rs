@@ -78,4 +78,12 @@ mod tests {
             assert_eq!(retry_after(wrong, now), None, "{wrong}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_stops_the_parser(text in "\\PC{0,40}", date in "[A-Z][a-z]{2}, [0-9]{1,6} (Jan|Feb|Dec) [0-9]{1,6} [0-9:]{0,12} GMT") {
+            retry_after(&text, UNIX_EPOCH);
+            retry_after(&date, SystemTime::now());
+        }
+    }
 }

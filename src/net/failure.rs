@@ -30,6 +30,8 @@ pub enum Reason {
     TooLarge,
     /// The content does not have the size or digest that it should have.
     Corrupt,
+    /// The server does not speak the protocol as it should.
+    Protocol,
     /// Any other answer; holds the status.
     Status(u16),
     /// The URL cannot be asked for.

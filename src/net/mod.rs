@@ -75,8 +75,8 @@ pub struct Net {
     ui: Ui,
     certificates: Vec<reqwest::Certificate>,
     certificate_pem: Vec<Vec<u8>>,
-    proxied: OnceLock<Option<reqwest::Client>>,
-    direct: OnceLock<Option<reqwest::Client>>,
+    proxied: OnceLock<Result<reqwest::Client, String>>,
+    direct: OnceLock<Result<reqwest::Client, String>>,
 }
 
 impl Net {
@@ -90,10 +90,14 @@ impl Net {
         let mut certificate_pem = Vec::new();
         for path in &options.cert_files {
             let pem = read_certificate_file(path)?;
-            let found = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
+            let wrong = |why: String| {
+                Error::usage(format!("{} holds no PEM certificate{why}", path.display()))
+                    .hint("--cert-file wants a file with -----BEGIN CERTIFICATE----- blocks")
+            };
+            let found = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|error| wrong(format!(" that is sound: {error}")))?;
             if found.is_empty() {
-                return Err(Error::usage(format!("{} holds no PEM certificate", path.display()))
-                    .hint("--cert-file wants a file with -----BEGIN CERTIFICATE----- blocks"));
+                return Err(wrong(String::new()));
             }
             certificates.extend(found);
             certificate_pem.push(pem);
@@ -158,13 +162,13 @@ impl Net {
     fn client(&self, url: &Url) -> Result<&reqwest::Client, Failure> {
         let direct = is_loopback(url.host_str().unwrap_or_default());
         let slot = if direct { &self.direct } else { &self.proxied };
-        slot.get_or_init(|| self.build_client(direct)).as_ref().ok_or_else(|| {
-            Failure::new(Reason::Local, "the HTTP client cannot be set up")
+        slot.get_or_init(|| self.build_client(direct)).as_ref().map_err(|why| {
+            Failure::new(Reason::Local, format!("the HTTP client cannot be set up: {why}"))
                 .hint("check the certificates of --cert-file and the proxy variables of the environment")
         })
     }
 
-    fn build_client(&self, direct: bool) -> Option<reqwest::Client> {
+    fn build_client(&self, direct: bool) -> Result<reqwest::Client, String> {
         let builder = || {
             let builder = reqwest::Client::builder()
                 .user_agent(&self.options.user_agent)
@@ -176,7 +180,8 @@ impl Net {
         // A machine without any certificate makes the first form fail; with an empty list of authorities plain http
         // works and every https server is refused with a message that says what to install.
         let with_system = builder().tls_certs_merge(self.certificates.iter().cloned()).build();
-        with_system.or_else(|_| builder().tls_certs_only(self.certificates.iter().cloned()).build()).ok()
+        let without_system = |_| builder().tls_certs_only(self.certificates.iter().cloned()).build();
+        with_system.or_else(without_system).map_err(|error| error.to_string())
     }
 }
 

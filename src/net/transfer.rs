@@ -17,6 +17,9 @@ use crate::ui::Task;
 /// A slow, often broken link gets a large layer in the end; a server that drips a byte per attempt does not hold us.
 const PROGRESS: u64 = 1 << 20;
 
+/// Waits of this length are told to people, who would wonder.
+const WORTH_A_NOTE: Duration = Duration::from_secs(1);
+
 /// As much of an error's text is read, and a tenth of it shown.
 const COMPLAINT_LIMIT: usize = 4 << 10;
 
@@ -107,7 +110,11 @@ impl Net {
             if failures == ATTEMPTS {
                 return Err(failure.context(format_args!("tried {ATTEMPTS} times")));
             }
-            std::thread::sleep(delay(failures, failure.reason() == Reason::TooManyRequests, failure.retry_after()));
+            let wait = delay(failures, failure.reason() == Reason::TooManyRequests, failure.retry_after());
+            if wait >= WORTH_A_NOTE {
+                self.ui().note(format!("{failure}; asking again in {:.0} s", wait.as_secs_f32()));
+            }
+            std::thread::sleep(wait);
         }
     }
 

@@ -138,6 +138,42 @@ fn images_pushed_by_skopeo_are_pulled_over_tls_with_a_password() {
 }
 
 #[test]
+fn a_redirect_from_https_to_plain_http_is_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    // s_server -HTTP sends files as whole answers.
+    fs::write(folder.path().join("file"), "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nyes").unwrap();
+    let redirect = "HTTP/1.0 302 Found\r\nContent-Length: 0\r\nLocation: http://name.invalid/x\r\n\r\n";
+    fs::write(folder.path().join("redirect"), redirect).unwrap();
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let process = Command::new("openssl")
+        .current_dir(folder.path())
+        .args(["s_server", "-quiet", "-HTTP", "-cert", "server.crt", "-key", "server.key", "-accept"])
+        .arg(format!("127.0.0.1:{port}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("openssl ({error}): apt-get install openssl"));
+    let _stop = Stop(process);
+    let net = net(NetOptions { cert_files: vec![folder.path().join("ca.crt")], ..options() });
+    assert_eq!(net.get_bytes(&format!("https://127.0.0.1:{port}/file"), 10).unwrap(), b"yes");
+    let failure = net.get_bytes(&format!("https://127.0.0.1:{port}/redirect"), 10).unwrap_err();
+    assert_eq!(failure.reason(), moby::net::Reason::Url);
+    assert!(failure.message().contains("from https to plain http"), "{failure}");
+}
+
+/// A process that ends with the test.
+struct Stop(Child);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
 fn without_authority_or_password_the_message_says_what_to_do() {
     let registry = DebianRegistry::start();
     let place = Place::new();

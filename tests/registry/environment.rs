@@ -83,3 +83,22 @@ fn a_proxy_is_used_but_not_for_this_machine() {
     let server = Server::start(fixtures::Images::default(), |_, _| Reply::new(200, b"direct"));
     assert_eq!(net.get_bytes(&format!("{}/x", server.url()), 100).unwrap(), b"direct");
 }
+
+#[test]
+fn plain_http_elsewhere_only_where_it_is_allowed() {
+    const REGISTRY: &str = "registry.invalid:5000";
+    if !is_child() {
+        // The proxy answers for the registry that cannot be reached, but only to plain http.
+        let proxy = Server::honest(fixtures::all());
+        return run_child("plain_http_elsewhere_only_where_it_is_allowed", &[("http_proxy", &proxy.url())]);
+    }
+    for insecure in [REGISTRY, "registry.invalid"] {
+        let place = Place::new();
+        let options = NetOptions { insecure_hosts: vec![insecure.to_string()], ..options() };
+        let manifest = pull(options, &place.store, REGISTRY, "library/app:1", Arch::Amd64).unwrap();
+        assert_whole(&place.store, &manifest);
+    }
+    let options = NetOptions { insecure_hosts: vec!["other.invalid".to_string()], ..options() };
+    let error = pull(options, &Place::new().store, REGISTRY, "library/app:1", Arch::Amd64).unwrap_err();
+    assert!(error.message().contains("https://registry.invalid:5000/"), "{error}");
+}

@@ -164,7 +164,7 @@ impl Registry<'_> {
 pub(super) fn login_hint(endpoint: &Endpoint, failure: Failure) -> Failure {
     failure.hint(format!(
         "the image is private or does not exist; if it does, log in with: docker login {}",
-        endpoint.host
+        endpoint.login_name()
     ))
 }
 
@@ -282,6 +282,14 @@ mod tests {
             ["", "=", ",,,", "Bearer", "Bearer realm=", "Bearer realm=\"", "Bearer =x", "a=b", "Bearer realm=\"\\"]
         {
             Challenge::parse_all(odd);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_challenge_stops_the_parser(text in "[ -~]{0,80}", odd in "[\"\\\\=, aé]{0,40}") {
+            Challenge::parse_all(&text);
+            Challenge::parse_all(&odd);
         }
     }
 }

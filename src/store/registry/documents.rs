@@ -184,6 +184,10 @@ fn read_document(bytes: Vec<u8>, content_type: Option<&str>) -> Result<Document,
         #[serde(default)]
         layers: Option<serde::de::IgnoredAny>,
     }
+    // The JSON reader would take a list for a structure too, field by field.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err("this is no manifest: it does not begin with {".to_string());
+    }
     let shape: Shape = serde_json::from_slice(&bytes).map_err(|error| format!("this is no manifest: {error}"))?;
     if shape.schema_version == Some(1) {
         return Err("a manifest of Docker's old schema 1, which is not supported; push the image again".to_string());
@@ -306,6 +310,14 @@ mod tests {
         ] {
             let error = read_document(bytes.clone().into_bytes(), None).unwrap_err();
             assert!(error.contains(part), "{bytes}: {error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_document_stops_the_reader(text in "\\PC{0,60}", value in r#"\{("(schemaVersion|mediaType|manifests|config|layers)":(2|null|\[\]|\{\}|"x"),?){0,4}\}"#) {
+            let _ = read_document(text.into_bytes(), Some("x"));
+            let _ = read_document(value.into_bytes(), None);
         }
     }
 }

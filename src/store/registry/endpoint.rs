@@ -54,6 +54,11 @@ impl Endpoint {
         self.base.scheme() == "http"
     }
 
+    /// The name that `docker login` wants.
+    pub(super) fn login_name(&self) -> &str {
+        if HUB.contains(&self.host.as_str()) { HUB[0] } else { &self.host }
+    }
+
     /// The name under which a password for this server is filed.
     pub(super) fn credentials_key(&self) -> &str {
         if HUB.contains(&self.host.as_str()) { HUB_CREDENTIALS } else { &self.host }
@@ -95,7 +100,9 @@ impl Registry<'_> {
                         .hint("a registry is HOST or HOST:PORT")
                 })
         };
-        let insecure = self.net.options().insecure_hosts.iter().any(|name| name == registry || name == host);
+        let name = host.split_once(':').map_or(host, |(name, _)| name);
+        let insecure =
+            self.net.options().insecure_hosts.iter().any(|one| [registry, host, name].contains(&one.as_str()));
         let plain = insecure || (is_loopback(host) && self.speaks_plain_http(host, &base("http")?)?);
         Ok(Endpoint { base: base(if plain { "http" } else { "https" })?, host: host.to_string(), mirrors: None })
     }

@@ -287,6 +287,6 @@ fn of_client(host: &str, error: OciDistributionError) -> Failure {
         OciDistributionError::IoError(error) => {
             Failure::local(Error::failed(format!("reading a blob to send it to {host}: {error}")))
         }
-        other => Failure::new(Reason::Status(0), format!("{host}: {other}")),
+        other => Failure::new(Reason::Protocol, format!("{host}: {other}")),
     }
 }
