@@ -1,18 +1,24 @@
 //! Memory stays flat while a large image is pulled and pushed: a process of its own, so that its peak is measured.
 //!
-//! Needs Debian's packages docker-registry and skopeo. `MOBY_TEST_IMAGE_MIB` makes the image larger.
+//! Needs Debian's packages docker-registry, skopeo, apache2-utils and openssl. `MOBY_TEST_IMAGE_MIB` makes the image
+//! larger.
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+#[path = "registry/process.rs"]
+mod process;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use moby::Arch;
-use moby::net::{Net, NetOptions};
+use moby::net::Net;
 use moby::store::registry::{ImageName, Registry};
 use moby::store::{Digest, Hasher, Store};
 use moby::ui::{Mode, Ui};
+
+use process::DebianRegistry;
 
 /// What the whole program may use, in KiB.
 const LIMIT: u64 = 64 << 10;
@@ -62,7 +68,7 @@ impl<W: Write> Write for Hashing<W> {
 /// Writes a layer of `size` bytes into `folder`: every other one with gzip. Returns its descriptor and diff ID.
 fn write_layer(folder: &Path, number: u64, size: u64) -> (serde_json::Value, Digest) {
     let path = folder.join("layer");
-    let gzip = number % 2 == 0;
+    let gzip = number.is_multiple_of(2);
     let blob = Hashing::new(BufWriter::new(File::create(&path).unwrap()));
     let level = if gzip { flate2::Compression::fast() } else { flate2::Compression::none() };
     let mut header = tar::Header::new_gnu();
@@ -107,37 +113,6 @@ fn write_image(folder: &Path, size: u64) {
     fs::write(folder.join("version"), "Directory Transport Version: 1.1\n").unwrap();
 }
 
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start_registry(folder: &Path) -> (Running, String) {
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\n\
-         http: {{addr: '127.0.0.1:{port}'}}\n",
-        folder.display()
-    );
-    fs::write(folder.join("registry.yml"), config).unwrap();
-    let child = Command::new("docker-registry")
-        .args(["serve".as_ref(), folder.join("registry.yml").as_os_str()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("docker-registry ({error}): apt-get install docker-registry"));
-    let start = Instant::now();
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(start.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    (Running(child), format!("127.0.0.1:{port}"))
-}
-
 /// The most memory that this process ever had, in KiB.
 fn peak() -> u64 {
     let status = BufReader::new(File::open("/proc/self/status").unwrap());
@@ -152,19 +127,15 @@ fn memory_is_flat_whatever_the_size_of_the_image() {
     let image = folder.path().join("image");
     fs::create_dir(&image).unwrap();
     write_image(&image, size);
-    let (_running, host) = start_registry(folder.path());
-    let output = Command::new("skopeo")
-        .args(["--insecure-policy", "copy", "--preserve-digests", "--dest-tls-verify=false"])
-        .args([format!("dir:{}", image.display()), format!("docker://{host}/large:1")])
-        .output()
-        .unwrap_or_else(|error| panic!("skopeo ({error}): apt-get install skopeo"));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let server = DebianRegistry::start();
+    let host = server.host();
+    let (from, to) = (format!("dir:{}", image.display()), format!("docker://{host}/large:1"));
+    server.skopeo(&["copy", "--preserve-digests", "--dest-creds", "me:secret", &from, &to]);
     fs::remove_dir_all(&image).unwrap();
     let before = peak();
 
     let store = Store::open(&folder.path().join("store")).unwrap();
-    let options = NetOptions { docker_config: Some("/nonexistent".into()), ..NetOptions::default() };
-    let net = Net::new(options, &Ui::new(Mode::Quiet)).unwrap();
+    let net = Net::new(server.options(), &Ui::new(Mode::Quiet)).unwrap();
     let registry = Registry::new(&net);
     let name = |repository: &str| ImageName {
         registry: host.clone(),

@@ -12,6 +12,7 @@ mod backoff;
 mod blob;
 mod failure;
 mod mirror;
+mod refusal;
 mod transfer;
 
 use std::path::{Path, PathBuf};

@@ -1,27 +1,23 @@
 //! One transfer: asked for, retried, resumed, bounded.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use reqwest::header::{
-    ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use tokio::time::timeout;
 
-use super::backoff::{ATTEMPTS, delay, retry_after};
+use super::backoff::{ATTEMPTS, delay};
+use super::refusal::{complaint, of_status};
 use super::{Failure, Net, Reason, Url, is_loopback, shown};
 use crate::error::Result;
 use crate::ui::Task;
 
-/// A transfer that brought this much since the last failure counts as working: the count of failures begins anew.
+/// A transfer that came this many bytes further than ever before counts as working: the count of failures begins anew.
 /// A slow, often broken link gets a large layer in the end; a server that drips a byte per attempt does not hold us.
 const PROGRESS: u64 = 1 << 20;
 
 /// Waits of this length are told to people, who would wonder.
 const WORTH_A_NOTE: Duration = Duration::from_secs(1);
-
-/// As much of an error's text is read, and a tenth of it shown.
-const COMPLAINT_LIMIT: usize = 4 << 10;
 
 /// Redirects that are followed; the web's usual number.
 const REDIRECTS: usize = 10;
@@ -94,18 +90,20 @@ impl Net {
     ) -> Result<Answer, Failure> {
         let mut failures = 0;
         let mut mark = progress.received;
+        let mut intake = Intake { progress, sink, task };
         loop {
-            let failure = match self.runtime.block_on(self.attempt(request, progress, sink, task)) {
+            let failure = match self.runtime.block_on(self.attempt(request, &mut intake)) {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
             if !failure.may_pass() {
                 return Err(failure);
             }
-            if progress.received >= mark.saturating_add(PROGRESS) {
+            if intake.progress.received >= mark.saturating_add(PROGRESS) {
                 failures = 0;
             }
-            mark = progress.received;
+            // Never lower: else a server whose content changes all the time would keep us for ever.
+            mark = mark.max(intake.progress.received);
             failures += 1;
             if failures == ATTEMPTS {
                 return Err(failure.context(format_args!("tried {ATTEMPTS} times")));
@@ -132,17 +130,11 @@ impl Net {
         })
     }
 
-    async fn attempt(
-        &self,
-        request: &Request<'_>,
-        progress: &mut Progress,
-        sink: &mut dyn Sink,
-        task: Option<&Task>,
-    ) -> Result<Answer, Failure> {
+    async fn attempt(&self, request: &Request<'_>, intake: &mut Intake<'_>) -> Result<Answer, Failure> {
         let asked = shown(request.url);
         let stall = self.options.stall_timeout;
-        if progress.received > 0 && !request.fixed && progress.tag.is_none() {
-            begin_again(progress, sink)?;
+        if intake.progress.received > 0 && !request.fixed && intake.progress.tag.is_none() {
+            intake.begin_again()?;
         }
         let method = if request.head { Method::HEAD } else { Method::GET };
         // Not compressed in transit: digests and ranges are those of the content itself.
@@ -151,9 +143,9 @@ impl Net {
             .request(method, request.url.clone())
             .header(ACCEPT_ENCODING, "identity")
             .headers(request.headers.clone());
-        if progress.received > 0 {
-            builder = builder.header(RANGE, format!("bytes={}-", progress.received));
-            if let Some(tag) = progress.tag.as_ref().filter(|_| !request.fixed) {
+        if intake.progress.received > 0 {
+            builder = builder.header(RANGE, format!("bytes={}-", intake.progress.received));
+            if let Some(tag) = intake.progress.tag.as_ref().filter(|_| !request.fixed) {
                 builder = builder.header(IF_RANGE, tag.clone());
             }
         }
@@ -168,21 +160,23 @@ impl Net {
         let (position, total) = match response.status() {
             StatusCode::OK => {
                 let tag = strong_tag(&headers);
-                if progress.received > 0 && !request.fixed && (tag.is_none() || tag != progress.tag) {
-                    begin_again(progress, sink)?;
+                if intake.progress.received > 0 && !request.fixed && (tag.is_none() || tag != intake.progress.tag) {
+                    intake.begin_again()?;
                 }
-                progress.tag = tag;
+                intake.progress.tag = tag;
                 (0, response.content_length())
             }
             StatusCode::PARTIAL_CONTENT => match content_range(&headers) {
-                Some((start, total)) if progress.received > 0 && start == progress.received => (start, total),
+                Some((start, total)) if intake.progress.received > 0 && start == intake.progress.received => {
+                    (start, total)
+                }
                 _ => {
-                    begin_again(progress, sink)?;
+                    intake.begin_again()?;
                     return Err(Failure::new(Reason::Broken, format!("{asked}: another range than asked for came")));
                 }
             },
-            StatusCode::RANGE_NOT_SATISFIABLE if progress.received > 0 => {
-                begin_again(progress, sink)?;
+            StatusCode::RANGE_NOT_SATISFIABLE if intake.progress.received > 0 => {
+                intake.begin_again()?;
                 return Err(Failure::new(Reason::Broken, format!("{asked}: the transfer cannot be resumed")));
             }
             _ => return Err(of_status(&asked, response).await),
@@ -195,62 +189,69 @@ impl Net {
         if total.is_some_and(|total| total > request.limit) {
             return Err(too_large(&asked, request.limit));
         }
-        let size = receive(&asked, stall, request, response, (position, total), progress, sink, task).await?;
+        let size = intake.receive(request, response, position, total, stall).await?;
         Ok(Answer { headers, size })
     }
 }
 
-/// Reads the body. `span` is where its first byte belongs and where the content ends, if that is known.
-#[allow(clippy::too_many_arguments)]
-async fn receive(
-    asked: &str,
-    stall: Duration,
-    request: &Request<'_>,
-    mut response: Response,
-    span: (u64, Option<u64>),
-    progress: &mut Progress,
-    sink: &mut dyn Sink,
-    task: Option<&Task>,
-) -> Result<u64, Failure> {
-    let (mut position, total) = span;
-    loop {
-        let chunk = timeout(stall, response.chunk())
-            .await
-            .map_err(|_| stalled(asked, stall))?
-            .map_err(|error| Failure::of_client(asked, error))?;
-        let Some(chunk) = chunk else { break };
-        let end = position.saturating_add(chunk.len() as u64);
-        if let Some(size) = request.size.filter(|size| end > *size) {
-            return Err(wrong_size(asked, size, "more"));
-        }
-        if end > request.limit {
-            return Err(too_large(asked, request.limit));
-        }
-        // A server that ignores ranges sends again what is there already.
-        let known = usize::try_from(progress.received.saturating_sub(position)).unwrap_or(usize::MAX);
-        if let Some(fresh) = chunk.get(known..).filter(|fresh| !fresh.is_empty()) {
-            sink.write(fresh).map_err(Failure::local)?;
-            progress.received = end;
-            if let Some(task) = task {
-                task.advance(fresh.len() as u64);
-            }
-        }
-        position = end;
-    }
-    match total.or(request.size) {
-        Some(total) if position < total => {
-            Err(Failure::new(Reason::Broken, format!("{asked}: the transfer ended after {position} of {total} bytes")))
-        }
-        _ if position < progress.received => {
-            Err(Failure::new(Reason::Corrupt, format!("{asked}: the content is shorter than what came before")))
-        }
-        _ => Ok(position),
-    }
+/// Where the bytes of a transfer go.
+struct Intake<'a> {
+    progress: &'a mut Progress,
+    sink: &'a mut dyn Sink,
+    task: Option<&'a Task>,
 }
 
-fn begin_again(progress: &mut Progress, sink: &mut dyn Sink) -> Result<(), Failure> {
-    *progress = Progress::default();
-    sink.restart().map_err(Failure::local)
+impl Intake<'_> {
+    /// Reads a body whose first byte belongs at `position` of a content of `total` bytes. Returns the content's size.
+    async fn receive(
+        &mut self,
+        request: &Request<'_>,
+        mut response: Response,
+        mut position: u64,
+        total: Option<u64>,
+        stall: Duration,
+    ) -> Result<u64, Failure> {
+        let asked = &shown(request.url);
+        loop {
+            let chunk = timeout(stall, response.chunk())
+                .await
+                .map_err(|_| stalled(asked, stall))?
+                .map_err(|error| Failure::of_client(asked, error))?;
+            let Some(chunk) = chunk else { break };
+            let end = position.saturating_add(chunk.len() as u64);
+            if let Some(size) = request.size.filter(|size| end > *size) {
+                return Err(wrong_size(asked, size, "more"));
+            }
+            if end > request.limit {
+                return Err(too_large(asked, request.limit));
+            }
+            // A server that ignores ranges sends again what is there already.
+            let known = usize::try_from(self.progress.received.saturating_sub(position)).unwrap_or(usize::MAX);
+            if let Some(fresh) = chunk.get(known..).filter(|fresh| !fresh.is_empty()) {
+                self.sink.write(fresh).map_err(Failure::local)?;
+                self.progress.received = end;
+                if let Some(task) = self.task {
+                    task.advance(fresh.len() as u64);
+                }
+            }
+            position = end;
+        }
+        match total.or(request.size) {
+            Some(total) if position < total => Err(Failure::new(
+                Reason::Broken,
+                format!("{asked}: the transfer ended after {position} of {total} bytes"),
+            )),
+            _ if position < self.progress.received => {
+                Err(Failure::new(Reason::Corrupt, format!("{asked}: the content is shorter than what came before")))
+            }
+            _ => Ok(position),
+        }
+    }
+
+    fn begin_again(&mut self) -> Result<(), Failure> {
+        *self.progress = Progress::default();
+        self.sink.restart().map_err(Failure::local)
+    }
 }
 
 /// A strong entity tag; weak ones do not promise equal bytes (RFC 9110, section 8.8.1).
@@ -276,51 +277,6 @@ fn too_large(asked: &str, limit: u64) -> Failure {
 fn wrong_size(asked: &str, size: u64, found: &str) -> Failure {
     Failure::new(Reason::Corrupt, format!("{asked}: wrong size: expected {size} bytes, found {found}"))
         .hint("the server, or something on the way to it, is damaged or lies; nothing was kept")
-}
-
-async fn of_status(asked: &str, response: Response) -> Failure {
-    let status = response.status();
-    let headers = response.headers().clone();
-    let reason = match status.as_u16() {
-        401 => Reason::Unauthorized,
-        403 => Reason::Forbidden,
-        404 | 410 => Reason::NotFound,
-        429 => Reason::TooManyRequests,
-        408 | 500 | 502 | 503 | 504 => Reason::Unavailable,
-        other => Reason::Status(other),
-    };
-    let texts = |name| headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_string);
-    let wait = texts(RETRY_AFTER).next().and_then(|value| retry_after(&value, SystemTime::now()));
-    let said = complaint(response).await;
-    let said = if said.is_empty() { said } else { format!(": {said}") };
-    Failure::new(reason, format!("{asked}: the server answered {status}{said}"))
-        .with_challenges(texts(WWW_AUTHENTICATE).collect())
-        .with_retry_after(wait)
-}
-
-/// What a server says about its refusal, fit for a message: the texts of a registry's error document or the first
-/// words of anything else that is not HTML.
-async fn complaint(mut response: Response) -> String {
-    let mut body = Vec::new();
-    while body.len() < COMPLAINT_LIMIT {
-        match timeout(Duration::from_secs(2), response.chunk()).await {
-            Ok(Ok(Some(chunk))) => body.extend(chunk.iter().take(COMPLAINT_LIMIT - body.len())),
-            _ => break,
-        }
-    }
-    let text = match serde_json::from_slice::<serde_json::Value>(&body) {
-        Ok(document) => {
-            let errors = document.get("errors").and_then(|errors| errors.as_array());
-            let field = |error: &serde_json::Value, name| {
-                error.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_string()
-            };
-            let texts = errors.into_iter().flatten().map(|e| format!("{} {}", field(e, "code"), field(e, "message")));
-            texts.collect::<Vec<_>>().join("; ")
-        }
-        Err(_) => String::from_utf8_lossy(&body).into_owned(),
-    };
-    let text: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
-    if text.starts_with('<') { String::new() } else { text }
 }
 
 /// Follows redirects as browsers do, but never from https to plain http elsewhere: what was asked for in private must

@@ -1,9 +1,7 @@
 //! Debian's docker-registry with TLS and a password file; skopeo is the other client.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use moby::Arch;
 use moby::error::Exit;
@@ -11,128 +9,32 @@ use moby::net::NetOptions;
 use moby::store::registry::Registry;
 
 use crate::fixtures;
-use crate::login::with_password;
+use crate::process::{DebianRegistry, Stop, certificates};
 use crate::{Place, assert_whole, name, net, options, pull, text};
 
-/// Runs a tool; a missing one is a failure that says what to install.
-fn run(package: &str, command: &mut Command) -> String {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().unwrap_or_else(|error| panic!("{program} ({error}): apt-get install {package}"));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{command:?}: {said}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// A running registry with its certificate; stops when dropped.
-struct DebianRegistry {
-    process: Child,
-    folder: tempfile::TempDir,
-    port: u16,
-}
-
-impl DebianRegistry {
-    fn start() -> DebianRegistry {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        certificates(path);
-        let users = run("apache2-utils", Command::new("htpasswd").args(["-Bbn", "me", "secret"]));
-        fs::write(path.join("users"), users).unwrap();
-        // The port is free now and, very likely, still free in a moment.
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let at = path.display();
-        fs::write(
-            path.join("registry.yml"),
-            format!(
-                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {at}/data}}}}\n\
-                 http: {{addr: '127.0.0.1:{port}', tls: {{certificate: {at}/server.crt, key: {at}/server.key}}}}\n\
-                 auth: {{htpasswd: {{realm: it, path: {at}/users}}}}\n"
-            ),
-        )
-        .unwrap();
-        let process = Command::new("docker-registry")
-            .args(["serve".as_ref(), path.join("registry.yml").as_os_str()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("docker-registry ({error}): apt-get install docker-registry"));
-        let start = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        DebianRegistry { process, folder, port }
+/// Pushes fixtures with skopeo.
+fn fill(registry: &DebianRegistry, images: &fixtures::Images) {
+    for image in images.tags.keys() {
+        let folder = registry.folder.path().join("fixtures").join(image.replace([':', '/'], "-"));
+        images.write_folder(image, &folder);
+        let (from, to) = (format!("dir:{}", folder.display()), format!("docker://{}/{image}", registry.host()));
+        registry.skopeo(&["copy", "--all", "--preserve-digests", "--dest-creds", "me:secret", &from, &to]);
     }
-
-    fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    fn authority(&self) -> PathBuf {
-        self.folder.path().join("ca.crt")
-    }
-
-    fn options(&self, place: &Place) -> NetOptions {
-        NetOptions { cert_files: vec![self.authority()], ..with_password(place.path(), &self.host()) }
-    }
-
-    fn skopeo(&self, arguments: &[&str]) -> String {
-        let certificates = self.folder.path().join("for-skopeo");
-        fs::create_dir_all(&certificates).unwrap();
-        fs::copy(self.authority(), certificates.join("ca.crt")).unwrap();
-        let certificates = certificates.to_str().unwrap().to_string();
-        let mut command = Command::new("skopeo");
-        command.arg("--insecure-policy").args(&arguments[..1]);
-        match arguments[0] {
-            "copy" => command.args(["--src-cert-dir", &certificates, "--dest-cert-dir", &certificates]),
-            _ => command.args(["--cert-dir", &certificates]),
-        };
-        run("skopeo", command.args(&arguments[1..]))
-    }
-
-    /// Pushes fixtures with skopeo.
-    fn fill(&self, images: &fixtures::Images) {
-        for image in images.tags.keys() {
-            let folder = self.folder.path().join("fixtures").join(image.replace([':', '/'], "-"));
-            images.write_folder(image, &folder);
-            let (from, to) = (format!("dir:{}", folder.display()), format!("docker://{}/{image}", self.host()));
-            self.skopeo(&["copy", "--all", "--preserve-digests", "--dest-creds", "me:secret", &from, &to]);
-        }
-    }
-}
-
-impl Drop for DebianRegistry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// An authority of our own and a server certificate for 127.0.0.1 signed by it.
-fn certificates(folder: &Path) {
-    let openssl = |arguments: &[&str]| run("openssl", Command::new("openssl").current_dir(folder).args(arguments));
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"];
-    let make = |arguments: &[&str]| openssl(&[["req"].as_slice(), arguments, key.as_slice()].concat());
-    make(&["-x509", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.crt"]);
-    make(&["-subj", "/CN=server", "-keyout", "server.key", "-out", "server.csr"]);
-    fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
-    let sign =
-        "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile names -out server.crt";
-    openssl(&sign.split(' ').collect::<Vec<_>>());
 }
 
 #[test]
 fn images_pushed_by_skopeo_are_pulled_over_tls_with_a_password() {
     let registry = DebianRegistry::start();
     let images = fixtures::all();
-    registry.fill(&images);
+    fill(&registry, &images);
     let place = Place::new();
     for image in images.tags.keys() {
-        let manifest = pull(registry.options(&place), &place.store, &registry.host(), image, Arch::Amd64).unwrap();
+        let manifest = pull(registry.options(), &place.store, &registry.host(), image, Arch::Amd64).unwrap();
         assert_whole(&place.store, &manifest);
         let named = place.store.named(&format!("{}/{image}", registry.host())).unwrap().unwrap();
         assert_eq!(named.digest, images.tags[image]);
     }
-    let net = net(registry.options(&place));
+    let net = net(registry.options());
     let resolved = Registry::new(&net).resolve(&name(&registry.host(), "library/multi:1")).unwrap();
     assert_eq!(resolved.digest, images.tags["library/multi:1"]);
 }
@@ -163,21 +65,11 @@ fn a_redirect_from_https_to_plain_http_is_not_followed() {
     assert!(failure.message().contains("from https to plain http"), "{failure}");
 }
 
-/// A process that ends with the test.
-struct Stop(Child);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn without_authority_or_password_the_message_says_what_to_do() {
     let registry = DebianRegistry::start();
     let place = Place::new();
-    let right = registry.options(&place);
+    let right = registry.options();
     let host = registry.host();
     let unknown = NetOptions { cert_files: Vec::new(), ..right.clone() };
     let error = pull(unknown, &place.store, &host, "library/app:1", Arch::Amd64).unwrap_err();
@@ -200,7 +92,7 @@ fn what_is_pushed_is_what_skopeo_reads() {
     let images = fixtures::all();
     let source = crate::server::Server::honest(images.clone());
     let place = Place::new();
-    let net = net(registry.options(&place));
+    let net = net(registry.options());
     let client = Registry::new(&net);
     for image in ["library/app:1", "docker/app:1", "library/zstd:1", "library/plain:1"] {
         let manifest = client.pull(&place.store, &name(&source.host(), image), Arch::Amd64).unwrap();
@@ -222,7 +114,7 @@ fn what_is_pushed_is_what_skopeo_reads() {
     registry.skopeo(&["copy", "--all", "--preserve-digests", "--src-creds", "me:secret", &from, &to]);
     assert!(folder.join("blobs/sha256").join(index.digest.hex()).is_file());
 
-    let wrong = NetOptions { docker_config: options().docker_config, ..registry.options(&place) };
+    let wrong = NetOptions { docker_config: options().docker_config, ..registry.options() };
     let net = crate::net(wrong);
     let error = Registry::new(&net).push(&place.store, &name(&registry.host(), image), &index).unwrap_err();
     assert!(text(&error).contains("docker login"), "{}", text(&error));

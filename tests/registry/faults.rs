@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use moby::Arch;
 use moby::error::Exit;
 use moby::net::Reason;
+use moby::store::registry::Registry;
 use moby::store::{Digest, Manifest};
 
 use crate::fixtures::{self, Images, Layer, Packing, noise};
 use crate::server::{Asked, Ending, Reply, Server, ranged};
-use crate::{Place, assert_whole, net, options, pull, text};
+use crate::{Place, assert_whole, name, net, options, pull, text};
 
 fn large() -> Images {
     let mut images = Images::default();
@@ -32,7 +33,7 @@ fn a_registry_that_is_busy_now_and_then_is_asked_again() {
     let images = fixtures::all();
     let count = std::sync::atomic::AtomicUsize::new(0);
     let server = Server::start(images.clone(), move |asked, reply| {
-        let busy = asked.is_blob() && count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 3 == 0;
+        let busy = asked.is_blob() && count.fetch_add(1, std::sync::atomic::Ordering::SeqCst).is_multiple_of(3);
         if busy { Reply::new(503, b"busy").with("Retry-After", 0) } else { reply }
     });
     let place = Place::new();
@@ -98,6 +99,45 @@ fn content_that_changes_between_two_parts_is_fetched_anew() {
     let found = net.get_bytes(&format!("{}/index", server.url()), 2_000_000).unwrap();
     assert!(found == expected);
     assert_eq!(server.log()[1].header("if-range"), "\"old\"");
+}
+
+#[test]
+fn content_that_always_changes_is_given_up() {
+    let server = Server::start(Images::default(), |asked, _| {
+        let length = if asked.before % 2 == 0 { 3_000_000 } else { 10 };
+        let tag = format!("\"{}\"", asked.before);
+        Reply::new(200, &noise(1, 4_000_000)).with("ETag", tag).ending(Ending::Cut(length))
+    });
+    let failure = net(options()).get_bytes(&format!("{}/x", server.url()), 5_000_000).unwrap_err();
+    assert_eq!(failure.reason(), Reason::Broken);
+    assert!(server.log().len() < 12, "{} requests", server.log().len());
+}
+
+#[test]
+fn a_registry_that_answers_a_push_tersely_and_late_is_enough() {
+    let images = fixtures::all();
+    let source = Server::honest(images.clone());
+    // It has all blobs; manifests are busy at first, then taken without a Location.
+    let target = Server::start(images, |asked, reply| match asked.method.as_str() {
+        "PUT" if asked.before == 0 => Reply::new(503, b"busy"),
+        "PUT" => Reply::new(201, b""),
+        _ => reply,
+    });
+    let place = Place::new();
+    let net = net(options());
+    let registry = Registry::new(&net);
+    let from = name(&source.host(), "library/multi:1");
+    for arch in Arch::ALL {
+        registry.pull(&place.store, &from, arch).unwrap();
+    }
+    let index = place.store.named(&from.to_string()).unwrap().unwrap();
+    registry.push(&place.store, &name(&target.host(), "copy:2"), &index).unwrap();
+    let put: Vec<String> = target.log().into_iter().filter(|asked| asked.method == "PUT").map(|a| a.path).collect();
+    assert_eq!(put.len(), 6, "{put:?}");
+    assert_eq!(put[5], "/v2/copy/manifests/2");
+    let missing = Server::start(fixtures::Images::default(), |_, _| Reply::new(500, b"no"));
+    let error = registry.push(&place.store, &name(&missing.host(), "copy:2"), &index).unwrap_err();
+    assert_eq!(error.exit(), Exit::Network);
 }
 
 #[test]
@@ -212,10 +252,22 @@ fn lying_manifests_are_refused() {
 fn layers_that_do_not_belong_to_their_configuration_are_refused() {
     let mut images = Images::default();
     let layer = Layer::new().file("x", b"x").bytes();
-    images.image_with("wrong:1", &[layer.clone()], Packing::Gzip, "amd64", &[Digest::of(b"other").to_string()]);
+    images.image_with(
+        "wrong:1",
+        std::slice::from_ref(&layer),
+        Packing::Gzip,
+        "amd64",
+        &[Digest::of(b"other").to_string()],
+    );
     images.image_with("count:1", &[layer], Packing::Gzip, "amd64", &[]);
     let garbage = noise(1, 5000);
-    images.image_with("garbage:1", &[garbage.clone()], Packing::Gzip, "amd64", &[Digest::of(&garbage).to_string()]);
+    images.image_with(
+        "garbage:1",
+        std::slice::from_ref(&garbage),
+        Packing::Gzip,
+        "amd64",
+        &[Digest::of(&garbage).to_string()],
+    );
     let server = Server::honest(images);
     for (image, part) in [("wrong:1", "diff ID"), ("count:1", "names 0 layers"), ("garbage:1", "layer 1 of 1")] {
         let place = Place::new();

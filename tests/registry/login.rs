@@ -13,7 +13,7 @@ use crate::{Place, assert_whole, options, pull, text};
 /// `me:secret` in base64.
 const BASIC: &str = "Basic bWU6c2VjcmV0";
 
-pub fn with_password(folder: &Path, host: &str) -> NetOptions {
+fn with_password(folder: &Path, host: &str) -> NetOptions {
     let config = serde_json::json!({"auths": {host: {"auth": BASIC.trim_start_matches("Basic ")}}});
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     NetOptions { docker_config: Some(folder.to_path_buf()), ..options() }

@@ -2,6 +2,7 @@
 //!
 //! Needs Debian's packages docker-registry, skopeo, apache2-utils and openssl; a test that misses one fails and names
 //! it. Everything listens on loopback, on ports found free.
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 mod debian;
 mod environment;
@@ -9,6 +10,7 @@ mod faults;
 mod fixtures;
 mod login;
 mod mirrors;
+mod process;
 mod pulls;
 mod server;
 

@@ -29,7 +29,7 @@ fn every_kind_of_image_comes_whole() {
 fn a_platform_is_chosen_and_a_missing_one_is_explained() {
     let mut images = fixtures::all();
     let layer = fixtures::Layer::new().file("x", b"x").bytes();
-    let only = images.image("", &[layer.clone()], Packing::Gzip, "amd64");
+    let only = images.image("", std::slice::from_ref(&layer), Packing::Gzip, "amd64");
     images.index("only:1", media_type::INDEX, vec![only]);
     let server = Server::honest(images.clone());
     let place = Place::new();

@@ -79,7 +79,7 @@ impl Registry<'_> {
         {
             return Ok(config);
         }
-        self.from_each(
+        self.fetch_blob(
             name,
             descriptor,
             || Ok(Vec::new()),
@@ -138,13 +138,13 @@ impl Registry<'_> {
         if store.inflated(diff_id).is_some() {
             // Only the blob is missing: it is needed to push or export the image.
             let start = || BlobSink::new(store).map(|sink| Stoppable { sink, stop });
-            return self.from_each(name, descriptor, start, Some(&task), |sink| {
+            return self.fetch_blob(name, descriptor, start, Some(&task), |sink| {
                 sink.sink.writer.commit(Some(&descriptor.digest)).map(drop)
             });
         }
         let mut inflated = None;
         let start = || LayerSink::new(store).map(|sink| Stoppable { sink, stop });
-        self.from_each(name, descriptor, start, Some(&task), |sink| {
+        self.fetch_blob(name, descriptor, start, Some(&task), |sink| {
             let (writer, pending) = sink.sink.finish()?;
             writer.commit(Some(&descriptor.digest))?;
             inflated = Some(pending);
@@ -158,7 +158,7 @@ impl Registry<'_> {
 
     /// Fetches a blob from the servers in turn. `start` makes a sink, `finish` checks what it took and keeps it;
     /// if it refuses, the server is asked once more.
-    fn from_each<S: Sink>(
+    fn fetch_blob<S: Sink>(
         &self,
         name: &ImageName,
         descriptor: &Descriptor,

@@ -207,11 +207,9 @@ impl Registry<'_> {
 
 impl Target<'_> {
     fn reference(&self, reference: &str) -> Reference {
-        let (host, repository) = (self.endpoint.host.clone(), self.name.repository.clone());
-        match reference.split_once(':') {
-            Some(_) => Reference::with_digest(host, repository, reference.to_string()),
-            None => Reference::with_tag(host, repository, reference.to_string()),
-        }
+        // A digest goes as a tag too, which makes the same URL: the client panics if a registry answers a manifest
+        // sent by digest without a `Location`, as some do.
+        Reference::with_tag(self.endpoint.host.clone(), self.name.repository.clone(), reference.to_string())
     }
 }
 
