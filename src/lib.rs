@@ -19,7 +19,9 @@ pub mod arch;
 pub mod blueprint;
 pub mod deb;
 pub mod error;
+pub mod formats;
 pub mod net;
+pub mod rootfs;
 pub mod store;
 pub mod ui;
 

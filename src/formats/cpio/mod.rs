@@ -1,0 +1,12 @@
+//! cpio in the "new ASCII" form (`newc`, magic 070701), what Linux unpacks as an initramfs.
+//!
+//! Limits of the format: a file below 4 GiB, no extended attributes, times from 1970 to 2106, 32-bit owners. The
+//! layout is the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
+
+mod format;
+mod reader;
+mod writer;
+
+pub use format::{FILE_LIMIT, FileType, Header};
+pub use reader::{Member, Reader, dump};
+pub use writer::Writer;

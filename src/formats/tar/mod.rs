@@ -1,0 +1,5 @@
+//! tar in the PAX form (POSIX.1-2001): ustar headers, extended headers only where ustar has no room.
+
+mod writer;
+
+pub use writer::{Member, MemberKind, Writer};

@@ -1,0 +1,12 @@
+//! From layers to the root file system of the image.
+//!
+//! Nothing is unpacked: a [`Tree`] holds names, owners, modes and the place where each file's content lies. Memory is
+//! proportional to the number of entries, never to their size.
+
+mod content;
+mod flatten;
+mod tree;
+
+pub use content::{Content, Place};
+pub use flatten::{flatten, merge_layer};
+pub use tree::{Inode, InodeId, Kind, Meta, Origin, OriginId, Tree};
