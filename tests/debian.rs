@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use moby::Arch;
-use moby::deb::{Archive, Http, Package, ResolveOptions, Sources, Version, Wanted};
+use moby::deb::{Archive, Package, ResolveOptions, Sources, Version, Wanted};
 use moby::error::Exit;
+use moby::net::{Net, NetOptions};
 use moby::store::{EntryKind, Store};
 use moby::ui::{Mode, Ui};
 
@@ -38,6 +39,10 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
     }
 }
 
+fn net() -> Net {
+    Net::new(NetOptions::default(), &Ui::new(Mode::Plain)).unwrap()
+}
+
 fn strings(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| name.to_string()).collect()
 }
@@ -47,21 +52,21 @@ fn names(packages: &[Package]) -> BTreeSet<String> {
 }
 
 /// The archive in a store that is kept between runs, so that 18 MiB are not fetched each time.
-fn archive<'a>(http: &'a Http, suite: &str, arch: Arch) -> Option<Archive<'a>> {
+fn archive<'a>(net: &'a Net, suite: &str, arch: Arch) -> Option<Archive<'a>> {
     let sources = needed(Sources::of_machine(), Exit::Usage)?;
     let store = Store::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-store")).unwrap();
     let wanted = Wanted { suite: suite.to_string(), areas: Vec::new(), arch };
     let start = std::time::Instant::now();
-    let archive = needed(Archive::open(&store, http, &Ui::new(Mode::Plain), &sources, &wanted), Exit::Network)?;
+    let archive = needed(Archive::open(&store, net, &Ui::new(Mode::Plain), &sources, &wanted), Exit::Network)?;
     eprintln!("{suite} {arch}: opened in {:?}", start.elapsed());
     Some(archive)
 }
 
 #[test]
 fn a_server_and_all_that_it_needs_is_resolved() {
-    let http = Http::new().unwrap();
+    let net = net();
     for arch in Arch::ALL {
-        let Some(archive) = archive(&http, "bookworm", arch) else { return };
+        let Some(archive) = archive(&net, "bookworm", arch) else { return };
         let start = std::time::Instant::now();
         let packages = archive.resolve(&strings(&["redis-server"]), &ResolveOptions::default()).unwrap();
         eprintln!("{arch}: resolved in {:?}: {packages:?}", start.elapsed(), packages = names(&packages));
@@ -83,8 +88,8 @@ fn a_server_and_all_that_it_needs_is_resolved() {
 #[test]
 fn apt_comes_to_the_same_packages() {
     let Some(arch) = Arch::host() else { return };
-    let http = Http::new().unwrap();
-    let Some(archive) = archive(&http, "bookworm", arch) else { return };
+    let net = net();
+    let Some(archive) = archive(&net, "bookworm", arch) else { return };
     let folder = tempfile::tempdir().unwrap();
     let status = folder.path().join("status");
     std::fs::write(&status, "").unwrap();
@@ -117,9 +122,9 @@ fn apt_comes_to_the_same_packages() {
 
 #[test]
 fn files_are_those_that_dpkg_sees() {
-    let http = Http::new().unwrap();
+    let net = net();
     for arch in Arch::ALL {
-        let Some(archive) = archive(&http, "bookworm", arch) else { return };
+        let Some(archive) = archive(&net, "bookworm", arch) else { return };
         let package = archive.package("sysvinit-utils").unwrap().unwrap();
         let layer = archive.fetch(&package).unwrap();
         assert_eq!(archive.fetch(&package).unwrap().diff_id, layer.diff_id);
@@ -156,12 +161,12 @@ fn files_are_those_that_dpkg_sees() {
 
 #[test]
 fn other_suites_are_had_from_the_same_mirrors() {
-    let http = Http::new().unwrap();
-    let Some(bookworm) = archive(&http, "bookworm", Arch::Amd64) else { return };
-    let Some(backports) = archive(&http, "bookworm-backports", Arch::Amd64) else { return };
+    let net = net();
+    let Some(bookworm) = archive(&net, "bookworm", Arch::Amd64) else { return };
+    let Some(backports) = archive(&net, "bookworm-backports", Arch::Amd64) else { return };
     let version = |archive: &Archive, name: &str| archive.package(name).unwrap().unwrap().version;
     assert!(version(&backports, "qemu-system-x86") > version(&bookworm, "qemu-system-x86"));
-    let Some(trixie) = archive(&http, "trixie", Arch::Arm64) else { return };
+    let Some(trixie) = archive(&net, "trixie", Arch::Arm64) else { return };
     assert!(version(&trixie, "libc6") > version(&bookworm, "libc6"));
     let kernel = strings(&["linux-image-cloud-arm64"]);
     let packages = trixie.resolve(&kernel, &ResolveOptions::default()).unwrap();
@@ -171,8 +176,8 @@ fn other_suites_are_had_from_the_same_mirrors() {
 
 #[test]
 fn dpkg_orders_versions_alike() {
-    let http = Http::new().unwrap();
-    let Some(archive) = archive(&http, "bookworm", Arch::Amd64) else { return };
+    let net = net();
+    let Some(archive) = archive(&net, "bookworm", Arch::Amd64) else { return };
     let packages = archive.resolve(&strings(&["postgresql-15", "openssh-server"]), &ResolveOptions::default()).unwrap();
     let mut versions: Vec<String> = packages.iter().map(|package| package.version.to_string()).collect();
     let more =

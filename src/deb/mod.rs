@@ -3,7 +3,7 @@
 //! | file | step |
 //! |---|---|
 //! | `mirror` | `MOBY_DEB_MIRROR` or apt's sources -> base URLs |
-//! | `fetch` | base URL and path -> bytes; the network is behind the trait [`Fetch`] |
+//! | `fetch`, `network` | base URL and path -> bytes; the network is behind the trait [`Fetch`] |
 //! | `signature` | `InRelease` and keyring -> text that Debian signed |
 //! | `release` | that text -> digests of the indexes, dates checked |
 //! | `packages` | `Packages.xz` -> list on disk with an index |
@@ -23,6 +23,7 @@ mod archive;
 mod deb_file;
 mod fetch;
 mod mirror;
+mod network;
 mod package;
 mod packages;
 mod relation;
@@ -35,7 +36,7 @@ mod test_key;
 mod version;
 
 pub use archive::{Archive, Freshness, Sources, VALID_UNTIL_VARIABLE, Wanted};
-pub use fetch::{Answer, CheckedFile, Fetch, Http, Validators};
+pub use fetch::{Answer, CheckedFile, Fetch, Validators};
 pub use mirror::{MIRROR_VARIABLE, Mirror, Mirrors};
 pub use package::Package;
 pub use relation::{Alternatives, Operator, Relation, ShowAlternatives};

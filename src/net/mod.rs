@@ -198,7 +198,7 @@ fn read_certificate_file(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Parses a URL for the functions that take text. Only http and https are spoken.
-fn parse_url(text: &str) -> Result<Url, Failure> {
+pub(crate) fn parse_url(text: &str) -> Result<Url, Failure> {
     let wrong = |why: String| Failure::new(Reason::Url, why).hint("a URL is http://HOST/PATH or https://HOST/PATH");
     // The text is not shown: it may hold a password that the parser did not find.
     let url = Url::parse(text).map_err(|error| wrong(format!("this is not a URL: {error}")))?;
