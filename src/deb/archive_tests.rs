@@ -1,9 +1,14 @@
 use std::path::Path;
 
 use super::super::deb_file::tests::deb;
+use super::super::fetch::{Answer, Validators};
+use super::super::mirror::Mirrors;
+use super::super::opening::Freshness;
+use super::super::signature::Keyring;
 use super::super::test_key::{Special, TestKey, day};
 use super::*;
 use crate::ui::Mode;
+use std::time::{Duration, SystemTime};
 
 /// A network that must not be needed, or that does not answer.
 struct NoNetwork;

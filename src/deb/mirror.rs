@@ -298,4 +298,11 @@ mod tests {
         assert!(error.message().contains("x.list"), "{error}");
         assert!(error.hint_text().unwrap().contains(MIRROR_VARIABLE));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_panics(text in "((deb|URIs:|Suites:|Types:)?[ -~]{0,30}\n){0,8}") {
+            let _ = (one_line(&text), deb822(&text));
+        }
+    }
 }

@@ -7,6 +7,7 @@
 //! | `signature` | `InRelease` and keyring -> text that Debian signed |
 //! | `release` | that text -> digests of the indexes, dates checked |
 //! | `packages` | `Packages.xz` -> list on disk with an index |
+//! | `opening` | the steps above for one suite, with what is cached of them |
 //! | `stanza`, `version`, `relation`, `package` | one entry of the list -> [`Package`] |
 //! | `resolve` | names -> every package that they need |
 //! | `deb_file` | `.deb` -> layer |
@@ -24,6 +25,7 @@ mod deb_file;
 mod fetch;
 mod mirror;
 mod network;
+mod opening;
 mod package;
 mod packages;
 mod relation;
@@ -35,9 +37,10 @@ mod stanza;
 mod test_key;
 mod version;
 
-pub use archive::{Archive, Freshness, Sources, VALID_UNTIL_VARIABLE, Wanted};
+pub use archive::{Archive, Wanted};
 pub use fetch::{Answer, CheckedFile, Fetch, Validators};
 pub use mirror::{MIRROR_VARIABLE, Mirror, Mirrors};
+pub use opening::{Freshness, Sources, VALID_UNTIL_VARIABLE};
 pub use package::Package;
 pub use relation::{Alternatives, Operator, Relation, ShowAlternatives};
 pub use resolve::{ResolveOptions, WITHOUT};

@@ -118,7 +118,7 @@ impl Release {
             ))
             .hint(format!(
                 "use a mirror that is kept up to date; for an archive frozen on purpose set {}=no",
-                super::archive::VALID_UNTIL_VARIABLE
+                super::opening::VALID_UNTIL_VARIABLE
             ))),
             _ => Ok(()),
         }
@@ -231,5 +231,13 @@ mod tests {
         assert!(check("x-security", date - 7200, true).unwrap_err().contains("from now"));
         assert!(check("x-security", date + 8 * 86_400, true).unwrap_err().contains("24 hours ago"));
         assert_eq!(check("x-security", date + 8 * 86_400, false), Ok(()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_panics(text in "((Date|SHA256|Suite|Components): ?[ -~]{0,40}\r?\n ?){0,8}", date in "[ -~]{0,40}") {
+            let _ = Release::parse(&text, "it");
+            let _ = parse_date(&date);
+        }
     }
 }
