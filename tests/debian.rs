@@ -1,6 +1,8 @@
 //! Against the machine's real Debian archive, with dpkg and apt as judges. A machine that knows no Debian mirror, or
 //! has no network or no dpkg, cannot run these: they say so, and fail if `CI` is set.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;

@@ -214,7 +214,7 @@ fn check(key: &SignedPublicKey, subkey: Option<&SignedPublicSubKey>, made: u64) 
     }
     // Without it, anybody could adopt somebody else's signing key as a subkey.
     let back = binding.embedded_signature().filter(|s| strong(s));
-    if !back.is_some_and(|s| s.verify_primary_key_binding(&subkey.key, primary).is_ok()) {
+    if back.is_none_or(|s| s.verify_primary_key_binding(&subkey.key, primary).is_err()) {
         return Err("the subkey does not confirm that it belongs to its key".to_string());
     }
     let mut revocations = subkey.signatures.iter().filter(|s| s.typ() == Some(SignatureType::SubkeyRevocation));
