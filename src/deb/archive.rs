@@ -67,12 +67,15 @@ impl<'a> Archive<'a> {
             let joined = threads.into_iter().map(|thread| thread.join());
             joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
         });
-        let mut suites = Vec::new();
-        for suite in opened {
-            suites.extend(
-                suite.map_err(|error| error.context(format!("opening the Debian archive for {}", wanted.suite)))?,
-            );
+        let opened = opened.into_iter().collect::<Result<Vec<_>>>();
+        let opened =
+            opened.map_err(|error| error.context(format!("opening the Debian archive for {}", wanted.suite)))?;
+        for (suite, (name, _)) in opened.iter().zip(&names) {
+            if suite.is_none() {
+                opening.tell_of_missing(name);
+            }
         }
+        let suites = opened.into_iter().flatten().collect();
         Ok(Archive { store: store.clone(), fetch, ui: ui.clone(), wanted: wanted.clone(), suites })
     }
 

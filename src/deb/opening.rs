@@ -116,6 +116,17 @@ struct Cached {
 }
 
 impl Opening<'_> {
+    /// Says that a suite that would belong to the one asked for is nowhere.
+    pub(super) fn tell_of_missing(&self, name: &str) {
+        let text = format!("no mirror has the suite {name}: packages are taken without it");
+        // Security updates live in an archive of their own, which is easily forgotten.
+        if name.ends_with("-security") {
+            self.ui.warn(format!("{text}; add the base URL of its archive to {MIRROR_VARIABLE} or to apt's sources"));
+        } else {
+            self.ui.note(text);
+        }
+    }
+
     /// Opens one suite. `None` if no mirror has it and it is not `needed`.
     pub(super) fn suite(&self, name: &str, needed: bool) -> Result<Option<Suite>> {
         let mirrors = self.sources.mirrors.for_suite(name);
@@ -142,18 +153,7 @@ impl Opening<'_> {
         }
         match (failure, needed) {
             (Some(error), _) => Err(error),
-            (None, false) => {
-                let text = format!("no mirror has the suite {name}: packages are taken without it");
-                // Security updates live in an archive of their own, which is easily forgotten.
-                if name.ends_with("-security") {
-                    self.ui.warn(format!(
-                        "{text}; add the base URL of its archive to {MIRROR_VARIABLE} or to apt's sources"
-                    ));
-                } else {
-                    self.ui.note(text);
-                }
-                Ok(None)
-            }
+            (None, false) => Ok(None),
             (None, true) => {
                 let asked: Vec<String> = mirrors.iter().map(|mirror| fetch::shown(&mirror.base)).collect();
                 let asked = if asked.is_empty() {
