@@ -20,6 +20,7 @@ mod layer;
 mod layer_index;
 pub mod manifest;
 mod names;
+pub mod registry;
 mod tar_index;
 
 use std::fs;
