@@ -17,6 +17,7 @@
 
 pub mod arch;
 pub mod blueprint;
+pub mod component;
 pub mod deb;
 pub mod error;
 pub mod formats;
