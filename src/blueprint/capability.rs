@@ -51,10 +51,10 @@ pub const CAPABILITIES: [&str; 41] = [
 ];
 
 impl Decoder<'_, '_> {
-    /// A list of capability names, or the single word `all` or `none` where `words` allows it.
-    pub fn capabilities(&mut self, node: &Node, what: &str, words: bool) -> Option<Vec<Spanned<String>>> {
+    /// A list of capability names, or the single word `all` or `none`.
+    pub fn capabilities(&mut self, node: &Node, what: &str) -> Option<Vec<Spanned<String>>> {
         let list = self.texts(node, what)?;
-        let single = list.len() == 1 && words;
+        let single = list.len() == 1;
         let mut checked = Vec::with_capacity(list.len());
         for name in list {
             let word = name.eq_ignore_ascii_case("all") || name.eq_ignore_ascii_case("none");
@@ -64,7 +64,7 @@ impl Decoder<'_, '_> {
             }
             let upper = name.to_ascii_uppercase();
             let prefixed = format!("CAP_{}", upper.strip_prefix("CAP_").unwrap_or(&upper));
-            let help = if word && words {
+            let help = if word {
                 Some(format!("`{}` stands alone: it is no capability beside others", name.value))
             } else {
                 nearest(&prefixed, CAPABILITIES).map(|near| format!("did you mean `{near}`?"))

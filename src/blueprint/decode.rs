@@ -178,7 +178,8 @@ impl Decoder<'_, '_> {
         let text = self.text(node, what)?;
         if let Some(at) = text.find(['\n', '\r']) {
             let diagnostic = self.part(node, at..at + 1).mistake(format!("{what} has a line break in it"));
-            self.push(diagnostic.help("a block (`|`) ends with one: `|-` does not"));
+            let block = node.scalar().is_some_and(|scalar| scalar.style == Style::Block);
+            self.push(diagnostic.help_if(block.then(|| "a block (`|`) ends with one, but `|-` does not".to_owned())));
             return None;
         }
         Some(text)
@@ -196,8 +197,8 @@ impl Decoder<'_, '_> {
                 };
                 match meant {
                     Some(meant) => {
-                        let found = if scalar.style == Style::Quoted { "text" } else { "that" };
-                        let message = format!("{what}: expected true or false, found {found}");
+                        let quoted = if scalar.style == Style::Quoted { " in quotes" } else { "" };
+                        let message = format!("{what}: expected true or false, found `{}`{quoted}", scalar.text);
                         let diagnostic = self.place(node).mistake(message).help(format!("write `{meant}`"));
                         self.push(diagnostic);
                     }
@@ -304,6 +305,15 @@ pub fn shorten(text: &str) -> String {
         short.push('…');
     }
     short
+}
+
+/// One character, for a message: itself if it can be seen, else its code.
+pub fn visible(c: char) -> String {
+    if c.is_alphanumeric() || c.is_ascii_punctuation() || c == ' ' {
+        format!("`{c}`")
+    } else {
+        format!("the character U+{:04X}", c as u32)
+    }
 }
 
 fn quoted(scalar: &Scalar) -> String {

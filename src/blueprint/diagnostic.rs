@@ -234,8 +234,10 @@ impl Diagnostics {
     }
 
     /// The mistakes as an error, or `value` with the warnings if there are none.
-    pub fn finish<T>(self, value: Option<T>) -> crate::Result<(T, Vec<Diagnostic>)> {
+    pub fn finish<T>(mut self, value: Option<T>) -> crate::Result<(T, Vec<Diagnostic>)> {
         let count = self.count();
+        in_reading_order(&mut self.mistakes);
+        in_reading_order(&mut self.warnings);
         match value {
             Some(value) if count == 0 => Ok((value, self.warnings)),
             _ => {
@@ -259,4 +261,17 @@ impl Diagnostics {
             }
         }
     }
+}
+
+/// File by file, from top to bottom: the decoder goes through keys in an order of its own.
+fn in_reading_order(list: &mut [Diagnostic]) {
+    let mut files: Vec<Arc<str>> = Vec::new();
+    for diagnostic in list.iter() {
+        if !files.contains(&diagnostic.file) {
+            files.push(diagnostic.file.clone());
+        }
+    }
+    list.sort_by_key(|diagnostic| {
+        (files.iter().position(|file| *file == diagnostic.file), diagnostic.span.start, diagnostic.span.end)
+    });
 }

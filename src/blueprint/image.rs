@@ -1,6 +1,6 @@
 //! Containers: entries of `onboot`, `onshutdown` and `services`, and the label `org.mobyproject.config`.
 
-use super::decode::{Decoder, Fields, shorten};
+use super::decode::{Decoder, Fields, shorten, visible};
 use super::device::{DEVICE, Device};
 use super::id::{ID_MAPPING, Id, IdMapping};
 use super::mount::{Bind, MOUNT, Mount, Tmpfs};
@@ -153,11 +153,11 @@ impl Decoder<'_, '_> {
             Some((0..0, "the name is empty".to_owned()))
         } else if let Some((at, found)) = name.char_indices().find(|(_, c)| odd(*c)) {
             let shown = match found {
-                '/' => "`/`, which would lead to another folder".to_owned(),
+                '/' => "`/`".to_owned(),
                 '\n' | '\r' => "a line break".to_owned(),
                 '\0' => "a NUL character".to_owned(),
                 ' ' => "a space".to_owned(),
-                other => format!("`{}`", other.escape_default()),
+                other => visible(other),
             };
             Some((at..at + found.len_utf8(), format!("the name has {shown} in it")))
         } else if name == "." || name == ".." {
@@ -197,9 +197,9 @@ impl Decoder<'_, '_> {
             };
         }
         Settings {
-            capabilities: read!("capabilities", capabilities, true),
-            capabilities_add: read!("capabilities.add", capabilities, false),
-            ambient: read!("ambient", capabilities, true),
+            capabilities: read!("capabilities", capabilities),
+            capabilities_add: read!("capabilities.add", capabilities),
+            ambient: read!("ambient", capabilities),
             mounts: read!("mounts", mounts, true),
             binds: read!("binds", binds),
             binds_add: read!("binds.add", binds),

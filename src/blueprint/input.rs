@@ -175,7 +175,7 @@ pub(super) fn text(name: &str, bytes: Vec<u8>, origin: Origin, diagnostics: &mut
             let source = Source::new(name, shown.into_owned(), origin);
             let found = error.as_bytes().get(at).copied().unwrap_or(0);
             let message = format!("the text is not UTF-8: byte 0x{found:02x} at offset {at}");
-            diagnostics.push(Place::new(&source, at..at + 1).mistake(message));
+            diagnostics.push(Place::new(&source, at..at + char::REPLACEMENT_CHARACTER.len_utf8()).mistake(message));
             None
         }
     }

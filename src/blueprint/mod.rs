@@ -35,7 +35,9 @@ mod runtime;
 pub mod schema;
 mod source;
 mod template;
+pub mod value;
 mod volume;
+mod write;
 
 pub use capability::CAPABILITIES;
 pub use device::{DEVICE, Device};
@@ -55,4 +57,6 @@ pub use rlimit::{RLIMITS, Rlimit};
 pub use runtime::{BindNamespaces, Interface, RUNTIME, Runtime};
 pub use source::{Origin, Place, Source, Spanned};
 pub use template::Resolver;
+pub use value::Value;
 pub use volume::{VOLUME, Volume, VolumeFormat};
+pub use write::MapBuilder;

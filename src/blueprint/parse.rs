@@ -70,7 +70,7 @@ impl Builder<'_> {
                 None => break,
                 Some(Ok(next)) => next,
                 Some(Err(error)) => {
-                    self.syntax(&error);
+                    self.syntax(&error, &open);
                     return None;
                 }
             };
@@ -138,7 +138,7 @@ impl Builder<'_> {
         root
     }
 
-    fn syntax(&mut self, error: &saphyr_parser::ScanError) {
+    fn syntax(&mut self, error: &saphyr_parser::ScanError, open: &[Open]) {
         let text = self.source.text();
         let at = self.offsets.byte(error.marker().index()).min(text.len());
         let length = text[at..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
@@ -153,7 +153,19 @@ impl Builder<'_> {
             Some('`') => Some("a value that begins with a back quote needs quotes"),
             Some('\t') => Some("indent with spaces: YAML does not allow tabs there"),
             Some('%') => Some("a value that begins with `%` needs quotes"),
+            _ if error.info().contains("tab") => Some("indent with spaces: YAML does not allow tabs there"),
             _ => None,
+        };
+        // The scanner sees an unclosed bracket long after it: show where it was opened.
+        let line = text[..at].rfind('\n').unwrap_or(0);
+        let brackets = open.iter().rev().filter(|open| text[open.start.min(text.len())..].starts_with(['[', '{']));
+        let flow = brackets.into_iter().next().filter(|open| open.start < line);
+        let diagnostic = match flow {
+            Some(open) => {
+                let bracket = Place::new(self.source, open.start..open.start + 1);
+                diagnostic.related(&bracket, "this bracket is open")
+            }
+            None => diagnostic,
         };
         self.diagnostics.push(diagnostic.help_if(help.map(str::to_owned)));
     }

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::decode::visible;
+
 /// The registry of names without one.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
 /// The longest registry and repository together, in bytes.
@@ -50,6 +52,9 @@ impl Reference {
     pub fn parse(typed: &str) -> Result<Reference, Unparseable> {
         if typed.is_empty() {
             return Err(wrong("an image reference is empty", 0..0));
+        }
+        if let Some(scheme) = typed.find("://") {
+            return Err(wrong("an image reference is no URL: leave this out", 0..scheme + 3));
         }
         let (name_and_tag, digest) = match typed.split_once('@') {
             Some((name, digest)) => (name, Some(check_digest(digest, name.len() + 1)?)),
@@ -221,7 +226,7 @@ fn check_repository(repository: &str, offset: usize) -> Result<(), Unparseable> 
             let message = if found.is_ascii_uppercase() {
                 format!("image names are lower case, but `{found}` is not")
             } else {
-                format!("`{}` is not allowed in an image name", found.escape_default())
+                format!("{} is not allowed in an image name", visible(found))
             };
             return Err(wrong(message, at + index..at + index + found.len_utf8()));
         }
@@ -250,7 +255,7 @@ fn check_tag(tag: &str, offset: usize) -> Result<String, Unparseable> {
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     if let Some((index, found)) = tag.char_indices().find(|(_, c)| !allowed(*c)) {
-        let message = format!("`{}` is not allowed in a tag", found.escape_default());
+        let message = format!("{} is not allowed in a tag", visible(found));
         return Err(wrong(message, offset + index..offset + index + found.len_utf8()));
     }
     if tag.starts_with(['.', '-']) {
@@ -269,7 +274,7 @@ fn check_digest(digest: &str, offset: usize) -> Result<String, Unparseable> {
     }
     if let Some((index, found)) = hex.char_indices().find(|(_, c)| !matches!(c, '0'..='9' | 'a'..='f')) {
         let at = offset + 7 + index;
-        let message = format!("`{}` is not a lower-case hexadecimal digit", found.escape_default());
+        let message = format!("{} is not a lower-case hexadecimal digit", visible(found));
         return Err(wrong(message, at..at + found.len_utf8()));
     }
     Ok(digest.to_owned())

@@ -15,8 +15,8 @@ pub struct Resources {
     pub memory: Option<Memory>,
     /// Processors.
     pub cpu: Option<Cpu>,
-    /// The most processes.
-    pub pids_limit: Option<Option<i64>>,
+    /// The most processes; 0 for `pids: {}`, which is no limit.
+    pub pids_limit: Option<i64>,
     /// Block devices.
     pub block_io: Option<BlockIo>,
     /// Huge pages: size ("2MB") and the most bytes.
@@ -241,7 +241,7 @@ impl Decoder<'_, '_> {
             cpu: fields.get("cpu").and_then(|node| self.cpu(node)),
             pids_limit: fields.get("pids").and_then(|node| {
                 let fields = self.fields(node, &PIDS)?;
-                Some(self.number(&fields, "limit", i64::MIN.into(), i64::MAX.into()))
+                Some(self.signed(&fields, "limit").unwrap_or(0))
             }),
             block_io: fields.get("blockio").and_then(|node| self.block_io(node)),
             hugepage_limits: fields.get("hugepageLimits").and_then(|node| self.hugepage_limits(node)),

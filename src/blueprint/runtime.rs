@@ -55,6 +55,21 @@ pub struct BindNamespaces {
     pub uts: Option<String>,
 }
 
+impl BindNamespaces {
+    /// Every namespace with its key, in the order of runtime.json.
+    pub fn members(&self) -> [(&'static str, &Option<String>); 7] {
+        [
+            ("cgroup", &self.cgroup),
+            ("ipc", &self.ipc),
+            ("mnt", &self.mnt),
+            ("net", &self.net),
+            ("pid", &self.pid),
+            ("user", &self.user),
+            ("uts", &self.uts),
+        ]
+    }
+}
+
 /// The keys of `runtime`.
 pub static RUNTIME: Table = Table {
     name: "`runtime`",

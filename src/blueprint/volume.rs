@@ -1,6 +1,6 @@
 //! `volumes`: folders that containers share.
 
-use super::decode::{Decoder, shorten};
+use super::decode::{Decoder, shorten, visible};
 use super::node::Node;
 use super::reference::Reference;
 use super::schema::{Key, Shape, TEXTS, Table};
@@ -85,10 +85,9 @@ impl Decoder<'_, '_> {
     fn volume_name(&mut self, node: &Node, name: &str) -> Option<()> {
         let odd = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c));
         let (at, message) = match name.char_indices().find(|(_, c)| odd(*c)) {
-            Some((at, found)) => (
-                at..at + found.len_utf8(),
-                format!("`{}` is not allowed in the name of a volume", found.escape_default()),
-            ),
+            Some((at, found)) => {
+                (at..at + found.len_utf8(), format!("{} is not allowed in the name of a volume", visible(found)))
+            }
             None if name.is_empty() => (0..0, "the name of a volume is empty".to_owned()),
             None if name.len() > 255 => (255..name.len(), "the name of a volume has at most 255 characters".to_owned()),
             None => return Some(()),
