@@ -1,7 +1,6 @@
 //! Linux capabilities, in the order of the kernel's numbers (`linux/capability.h`).
 
 use super::decode::{Decoder, shorten};
-use super::nearest::nearest;
 use super::node::Node;
 use super::source::Spanned;
 
@@ -67,7 +66,7 @@ impl Decoder<'_, '_> {
             let help = if word {
                 Some(format!("`{}` stands alone: it is no capability beside others", name.value))
             } else {
-                nearest(&prefixed, CAPABILITIES).map(|near| format!("did you mean `{near}`?"))
+                self.diagnostics.suggest(&prefixed, CAPABILITIES)
             };
             let message = format!("{what}: unknown capability `{}`", shorten(&name));
             self.push(name.place.mistake(message).help_if(help));

@@ -1,13 +1,12 @@
 //! What can only be seen in the merged blueprint: names that are there twice, volumes and users that are not there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::decode::shorten;
 use super::diagnostic::Diagnostics;
 use super::document::Blueprint;
 use super::id::Id;
 use super::image::Image;
-use super::nearest::nearest;
 use super::source::{Place, Spanned};
 use super::volume::Volume;
 
@@ -15,7 +14,7 @@ use super::volume::Volume;
 pub fn check(blueprint: &Blueprint, diagnostics: &mut Diagnostics) {
     unique(blueprint.services.iter().map(|service| &service.name), "two services have the name", diagnostics);
     unique(blueprint.volumes.iter().map(|volume| &volume.name), "two volumes have the name", diagnostics);
-    let volumes: HashMap<&str, &Volume> =
+    let volumes: BTreeMap<&str, &Volume> =
         blueprint.volumes.iter().map(|volume| (volume.name.as_str(), volume)).collect();
     let names: Vec<&str> = blueprint.containers().map(|image| image.name.as_str()).collect();
     let mut known = names.clone();
@@ -62,14 +61,14 @@ fn known_id(id: &Spanned<Id>, sorted: &[&str], names: &[&str], diagnostics: &mut
     }
     let help = match name.parse::<u32>() {
         Ok(number) => Some(format!("write {number} without quotes for the number")),
-        Err(_) => nearest(name, names.iter().copied().take(1000)).map(|near| format!("did you mean `{near}`?")),
+        Err(_) => diagnostics.suggest(name, names.iter().copied().take(1000)),
     };
     let message = format!("no container has the name `{}`, so it is no user or group", shorten(name));
     let help = help.or_else(|| Some("ids are numbers, `root`, or names of containers of this blueprint".to_owned()));
     diagnostics.push(id.place.mistake(message).help_if(help));
 }
 
-fn image_volumes(image: &Image, volumes: &HashMap<&str, &Volume>, diagnostics: &mut Diagnostics) {
+fn image_volumes(image: &Image, volumes: &BTreeMap<&str, &Volume>, diagnostics: &mut Diagnostics) {
     let settings = &image.settings;
     for bind in settings.binds.iter().chain(&settings.binds_add).flatten() {
         let Some(name) = bind.volume() else { continue };
@@ -95,14 +94,18 @@ fn leading(place: &Place, text: &str) -> Place {
     }
 }
 
-fn volume(name: &str, read_only: bool, place: &Place, volumes: &HashMap<&str, &Volume>, diagnostics: &mut Diagnostics) {
+fn volume(
+    name: &str,
+    read_only: bool,
+    place: &Place,
+    volumes: &BTreeMap<&str, &Volume>,
+    diagnostics: &mut Diagnostics,
+) {
     let Some(volume) = volumes.get(name) else {
-        let mut names: Vec<&str> = volumes.keys().copied().collect();
-        names.sort_unstable();
-        let help = match nearest(name, names.iter().copied().take(1000)) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "paths of the host begin with `/`; volumes are listed under `volumes`".to_owned(),
-        };
+        let names = volumes.keys().copied().take(1000);
+        let help = diagnostics
+            .suggest(name, names)
+            .unwrap_or_else(|| "paths of the host begin with `/`; volumes are listed under `volumes`".to_owned());
         diagnostics.push(place.mistake(format!("there is no volume `{}`", shorten(name))).help(help));
         return;
     };

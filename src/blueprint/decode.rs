@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::nearest::nearest;
 use super::node::{Kind, Meaning, Node, Scalar, Style};
 use super::schema::Table;
 use super::source::{Place, Source, Spanned};
@@ -99,8 +98,8 @@ impl Decoder<'_, '_> {
             self.mistake(key, format!("a key of {} is text, but this is {}", table.name, key.describe()));
             return;
         };
-        let help = match nearest(&scalar.text, table.keys.iter().map(|key| key.name)) {
-            Some(near) => format!("did you mean `{near}`?"),
+        let help = match self.diagnostics.suggest(&scalar.text, table.keys.iter().map(|key| key.name)) {
+            Some(near) => near,
             None if table.keys.len() <= 10 => {
                 let known: Vec<String> = table.keys.iter().map(|key| format!("`{}`", key.name)).collect();
                 format!("the keys are {}", known.join(", "))
@@ -292,7 +291,7 @@ impl Decoder<'_, '_> {
         }
         let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
         let message = format!("{what}: expected {}, found `{}`", known.join(" or "), shorten(&text));
-        let help = nearest(&text, words.iter().map(|(word, _)| *word)).map(|near| format!("did you mean `{near}`?"));
+        let help = self.diagnostics.suggest(&text, words.iter().map(|(word, _)| *word));
         self.push(text.place.mistake(message).help_if(help));
         None
     }

@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+use super::nearest::nearest;
 use super::source::{Place, line_column};
 
 /// How bad it is.
@@ -113,16 +114,11 @@ impl Diagnostic {
             Severity::Mistake => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let main = Excerpt::of(&self.source, &self.span);
-        let mut group = Group::with_title(level.primary_title(self.message.as_str())).element(main.snippet(
-            &self.file,
-            AnnotationKind::Primary,
-            &self.label,
-        ));
-        let related: Vec<(Excerpt<'_>, &Related)> =
-            self.related.iter().map(|related| (Excerpt::of(&related.source, &related.span), related)).collect();
-        for (excerpt, related) in &related {
-            group = group.element(excerpt.snippet(&related.file, AnnotationKind::Context, &related.label));
+        let mut group = Group::with_title(level.primary_title(self.message.as_str()));
+        group = Excerpt::of(&self.source, &self.span).add(group, &self.file, AnnotationKind::Primary, &self.label);
+        for related in &self.related {
+            let excerpt = Excerpt::of(&related.source, &related.span);
+            group = excerpt.add(group, &related.file, AnnotationKind::Context, &related.label);
         }
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
@@ -184,15 +180,18 @@ impl<'a> Excerpt<'a> {
         }
     }
 
-    fn snippet(
-        &self,
-        file: &'a str,
-        kind: AnnotationKind,
-        label: &'a str,
-    ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-        let annotation = kind.span(self.span.clone());
+    /// Longer lines (a label that a program wrote) are not shown: the renderer's memory is fifty times a line's.
+    const LONGEST_LINE: usize = 16 << 10;
+
+    fn add(self, group: Group<'a>, file: &'a str, kind: AnnotationKind, label: &'a str) -> Group<'a> {
+        if self.text.len() > Self::LONGEST_LINE {
+            let column = self.text[..self.span.start].chars().count() + 1;
+            let group = group.element(Origin::path(file).line(self.first_line).char_column(column));
+            return if label.is_empty() { group } else { group.element(Level::NOTE.message(label)) };
+        }
+        let annotation = kind.span(self.span);
         let annotation = if label.is_empty() { annotation } else { annotation.label(label) };
-        Snippet::source(self.text).path(file).line_start(self.first_line).annotation(annotation)
+        group.element(Snippet::source(self.text).path(file).line_start(self.first_line).annotation(annotation))
     }
 }
 
@@ -221,6 +220,14 @@ impl Diagnostics {
         } else if diagnostic.severity == Severity::Mistake {
             self.dropped += 1;
         }
+    }
+
+    /// "Did you mean" for a mistake that is about to be added; nothing once no more are kept, since the search costs.
+    pub fn suggest<'a>(&self, written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+        if self.mistakes.len() >= Self::LIMIT {
+            return None;
+        }
+        nearest(written, known).map(|near| format!("did you mean `{near}`?"))
     }
 
     /// Whether there is a mistake.

@@ -257,7 +257,7 @@ impl Decoder<'_, '_> {
         let known: Vec<String> = words.iter().filter(|word| **word != "root").map(|word| format!("`{word}`")).collect();
         let message =
             format!("{what}: expected {} or a path that begins with `/`, found `{}`", known.join(", "), shorten(&text));
-        let help = super::nearest(&text, words.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+        let help = self.diagnostics.suggest(&text, words.iter().copied());
         self.push(text.place.mistake(message).help_if(help));
         None
     }

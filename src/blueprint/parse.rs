@@ -35,6 +35,13 @@ pub fn parse(source: &Arc<Source>, diagnostics: &mut Diagnostics) -> Option<Arc<
         diagnostics.push(place.mistake(format!("the control character U+{:04X} is not allowed in YAML", found as u32)));
         return None;
     }
+    // Inside brackets the scanner keeps everything up to the closing one, 200 bytes for each of these.
+    let separators = text.bytes().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    if separators > MOST_NODES {
+        let message = format!("more than {MOST_NODES} commas and opening brackets");
+        diagnostics.push(Place::new(source, 0..0).mistake(message));
+        return None;
+    }
     Builder { source, diagnostics, offsets: Offsets::new(text), anchors: HashMap::new(), nodes: 0 }.document()
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use super::decode::{Decoder, shorten};
-use super::nearest::nearest;
 use super::node::Node;
 use super::source::Spanned;
 
@@ -63,8 +62,9 @@ impl Decoder<'_, '_> {
             let full = if upper.starts_with("RLIMIT_") { upper } else { format!("RLIMIT_{upper}") };
             let known = RLIMITS.iter().find(|known| **known == full).copied();
             if known.is_none() {
-                let help = nearest(&full, RLIMITS)
-                    .map(|near| format!("did you mean `{}`?", near.trim_start_matches("RLIMIT_").to_lowercase()));
+                let bare = full.trim_start_matches("RLIMIT_").to_lowercase();
+                let known = RLIMITS.map(|name| name.trim_start_matches("RLIMIT_").to_lowercase());
+                let help = decoder.diagnostics.suggest(&bare, known.iter().map(String::as_str));
                 let place = decoder.part(node, 0..name.len());
                 let message = format!("{what}: unknown limit `{}`", shorten(name));
                 decoder.push(place.mistake(message).help_if(help));
