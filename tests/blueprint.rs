@@ -103,24 +103,24 @@ fn blueprints_written_out_are_read_as_the_same() {
     }
 }
 
+/// The names of all keys, at every level.
+fn keys(table: &moby::blueprint::schema::Table, all: &mut std::collections::BTreeSet<&'static str>) {
+    use moby::blueprint::schema::Shape;
+    for key in table.keys {
+        all.insert(key.name);
+        let mut shape = &key.shape;
+        while let Shape::List(inner) = shape {
+            shape = inner;
+        }
+        if let Shape::Map(table) = shape {
+            keys(table, all);
+        }
+    }
+}
+
 /// A key of a table that nothing decodes would be taken and lost.
 #[test]
 fn every_key_survives_being_read_and_written() {
-    fn keys(table: &moby::blueprint::schema::Table, all: &mut std::collections::BTreeSet<&'static str>) {
-        fn shape(shape: &moby::blueprint::schema::Shape, all: &mut std::collections::BTreeSet<&'static str>) {
-            use moby::blueprint::schema::Shape;
-            match shape {
-                Shape::Map(table) => keys(table, all),
-                Shape::List(inner) => shape_of(inner, all),
-                _ => {}
-            }
-        }
-        use shape as shape_of;
-        for key in table.keys {
-            all.insert(key.name);
-            shape(&key.shape, all);
-        }
-    }
     let mut all = std::collections::BTreeSet::new();
     keys(&moby::blueprint::BLUEPRINT, &mut all);
     assert!(all.len() > 100, "{}", all.len());
@@ -128,6 +128,32 @@ fn every_key_survives_being_read_and_written() {
     for key in all {
         let line = |line: &str| line.trim_start().trim_start_matches("- ").starts_with(&format!("{key}:"));
         assert!(written.lines().any(line), "`{key}` is not in\n{written}");
+    }
+}
+
+/// Keys that the book does not have are keys that nobody finds.
+#[test]
+fn every_key_is_in_the_book() {
+    let book = std::fs::read_to_string("docs/blueprint.md").unwrap();
+    let mut all = std::collections::BTreeSet::new();
+    keys(&moby::blueprint::BLUEPRINT, &mut all);
+    let missing: Vec<_> = all.into_iter().filter(|key| !book.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_blueprints_of_this_project_are_read() {
+    for name in ["minimal", "redis", "nginx"] {
+        let resolve = |folder: &std::path::Path, _: &moby::blueprint::Place| {
+            assert!(folder.starts_with("blueprints/../"), "{}", folder.display());
+            Ok(format!("moby/{}:1", folder.file_name().unwrap().to_string_lossy()))
+        };
+        let options = ReadOptions { resolve: Some(&resolve), ..ReadOptions::default() };
+        let read = read(&[Input::File(format!("blueprints/{name}.yml").into())], options);
+        let (blueprint, warnings) = read.unwrap_or_else(|error| panic!("{}", shown(&error)));
+        assert!(warnings.is_empty());
+        assert_eq!(blueprint.security(), moby::blueprint::Security::Strict);
+        assert!(blueprint.references().len() > 4);
     }
 }
 

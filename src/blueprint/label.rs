@@ -1,5 +1,7 @@
 //! The label `org.mobyproject.config`: how a container of an image runs unless the blueprint says otherwise.
 
+use std::sync::Arc;
+
 use super::decode::Decoder;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::image::{LABEL, Settings};
@@ -21,17 +23,26 @@ pub fn read_label(text: &str, reference: &Reference) -> Result<(Settings, Vec<Di
 /// The same with a name for messages, for a label that is not in an image yet (`config` of a recipe).
 pub fn read_label_named(text: &str, name: &str) -> Result<(Settings, Vec<Diagnostic>)> {
     let source = Source::new(name, text, Origin::Label);
+    read_document(&source, |decoder, node| decoder.label(node))
+}
+
+/// Reads any YAML document with the means of this module: for recipes, which have tables of keys of their own. `decode`
+/// notes mistakes in the decoder; all of them are in the error.
+pub fn read_document<T>(
+    source: &Arc<Source>,
+    decode: impl FnOnce(&mut Decoder<'_, '_>, &Node) -> Option<T>,
+) -> Result<(T, Vec<Diagnostic>)> {
     let mut diagnostics = Diagnostics::default();
     let mut templates = Templates::new(None);
-    let settings = parse(&source, &mut diagnostics).and_then(|node| {
-        let mut decoder = Decoder { source: &source, diagnostics: &mut diagnostics, templates: &mut templates };
-        decoder.label(&node)
+    let value = parse(source, &mut diagnostics).and_then(|node| {
+        decode(&mut Decoder { source, diagnostics: &mut diagnostics, templates: &mut templates }, &node)
     });
-    diagnostics.finish(settings)
+    diagnostics.finish(value)
 }
 
 impl Decoder<'_, '_> {
-    fn label(&mut self, node: &Node) -> Option<Settings> {
+    /// A label, or the `config` of a recipe.
+    pub fn label(&mut self, node: &Node) -> Option<Settings> {
         let Kind::Map(pairs) = &node.kind else {
             self.expected(node, "the label", "a map of keys and values");
             return None;
