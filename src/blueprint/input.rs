@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::check::check;
+use super::check::{Known, check};
 use super::decode::Decoder;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::Blueprint;
@@ -97,6 +97,7 @@ pub fn read(inputs: &[Input], options: ReadOptions<'_>) -> Result<(Blueprint, Ve
     let mut diagnostics = Diagnostics::default();
     let mut templates = Templates::new(options.resolve);
     let mut merged: Option<Blueprint> = None;
+    let mut known = Known::default();
     let mut complete = true;
     let sources = inputs.iter().map(|input| load(input, options)).collect::<Result<Vec<_>>>()?;
     for (name, bytes, origin) in sources {
@@ -108,6 +109,7 @@ pub fn read(inputs: &[Input], options: ReadOptions<'_>) -> Result<(Blueprint, Ve
             complete = false;
             continue;
         };
+        known.gather(&node);
         let mut decoder = Decoder { source: &source, diagnostics: &mut diagnostics, templates: &mut templates };
         match (decoder.blueprint(&node), &mut merged) {
             (None, _) => complete = false,
@@ -118,9 +120,9 @@ pub fn read(inputs: &[Input], options: ReadOptions<'_>) -> Result<(Blueprint, Ve
     if let Some(failure) = templates.failure() {
         return Err(failure);
     }
-    // With a part missing, what refers to it would be called unknown.
-    if let (Some(blueprint), true, false) = (&merged, complete, diagnostics.any_mistake()) {
-        check(blueprint, &mut diagnostics);
+    // With a whole text missing, what refers to it would be called unknown.
+    if let (Some(blueprint), true) = (&merged, complete) {
+        check(blueprint, &known, &mut diagnostics);
     }
     diagnostics.finish(merged.filter(|_| complete))
 }

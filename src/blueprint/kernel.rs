@@ -50,6 +50,11 @@ impl Kernel {
         }
     }
 
+    /// The microcode, if there shall be some.
+    pub fn ucode(&self) -> Option<&Ucode> {
+        self.ucode.as_ref().map(|ucode| &ucode.value).filter(|ucode| **ucode != Ucode::File(String::new()))
+    }
+
     /// The command line; empty if none is given.
     pub fn cmdline(&self) -> &str {
         self.cmdline.as_ref().map_or("", |text| text.as_str())
