@@ -233,6 +233,8 @@ fn labels_have_neither_name_nor_image() {
     let (settings, _) = read_label(r#"{"capabilities": ["CAP_SYS_ADMIN"], "readonly": true}"#, &reference).unwrap();
     assert_eq!((settings.capabilities.unwrap().len(), settings.readonly.unwrap().value), (1, true));
     assert!(read_label("pid: host\nbinds:\n - /dev:/dev\n", &reference).is_ok());
+    let getty = "devices:\n  - path: /dev/console\n    type: c\n    major: 5\n    minor: 1\n    mode: 0666\n";
+    assert_eq!(read_label(getty, &reference).unwrap().0.devices.unwrap()[0].mode, Some(0o666));
     for (text, message) in [
         (r#"{"name": "x"}"#, "`name` cannot be set in a label"),
         ("[]", "expected a map"),

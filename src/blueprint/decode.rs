@@ -10,6 +10,7 @@ use super::source::{Place, Source, Spanned};
 use super::template::Templates;
 
 /// What is at hand while one text is decoded.
+#[derive(Debug)]
 pub struct Decoder<'a, 't> {
     /// The text.
     pub source: &'a Arc<Source>,
@@ -30,6 +31,12 @@ impl<'n> Fields<'n> {
     /// The value behind a key.
     pub fn get(&self, key: &str) -> Option<&'n Node> {
         self.pair(key).map(|(_, value)| value)
+    }
+
+    /// The value behind a key, unless it is an empty text in quotes.
+    pub fn filled(&self, key: &str) -> Option<&'n Node> {
+        let empty = |scalar: &Scalar| scalar.text.is_empty() && scalar.meaning() == Meaning::Text;
+        self.get(key).filter(|node| !node.scalar().is_some_and(empty))
     }
 
     /// The key itself, to mark it.

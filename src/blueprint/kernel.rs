@@ -79,11 +79,8 @@ impl Decoder<'_, '_> {
         let fields = self.fields(node, &KERNEL)?;
         // An empty text is as if it were absent, except for `tar`, where it means none.
         let text = |text: Option<Spanned<String>>| text.filter(|text| !text.is_empty());
-        let image = fields.get("image").filter(|node| {
-            node.scalar().is_none_or(|scalar| !scalar.text.is_empty() || scalar.meaning() == super::node::Meaning::Null)
-        });
         Some(Kernel {
-            image: image.and_then(|node| self.reference(node, "`image` of the kernel")),
+            image: fields.filled("image").and_then(|node| self.reference(node, "`image` of the kernel")),
             cmdline: text(fields.get("cmdline").and_then(|node| self.cmdline(node))),
             binary: text(fields.get("binary").and_then(|node| self.kernel_file(node, "`binary`"))),
             tar: fields.get("tar").and_then(|node| self.kernel_file(node, "`tar`")),

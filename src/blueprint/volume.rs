@@ -62,8 +62,7 @@ impl Decoder<'_, '_> {
             self.volume_name(node, &name)?;
             Some(name)
         });
-        let image = fields.get("image").filter(|node| node.scalar().is_none_or(|scalar| scalar.text != ""));
-        let image = image.and_then(|node| self.reference(node, "`image` of a volume"));
+        let image = fields.filled("image").and_then(|node| self.reference(node, "`image` of a volume"));
         let readonly = fields.get("readonly").and_then(|node| self.bool(node, "`readonly`"));
         let words =
             [("filesystem", VolumeFormat::Filesystem), ("oci", VolumeFormat::Oci), ("", VolumeFormat::Filesystem)];

@@ -32,6 +32,10 @@ pub fn mounts(settings: Precedence<'_>, readonly: bool) -> Value {
         let Ok(mut full) = written.completed() else { continue };
         if let Some(volume) = written.volume().filter(|_| own) {
             full.source = Volume::merged(volume);
+            // Without one of these runtimes would look for a file system of the name "bind".
+            if !full.options.iter().any(|option| option == "bind" || option == "rbind") {
+                full.options.push("rbind".into());
+            }
         }
         all.extend([keyed(full)]);
     }

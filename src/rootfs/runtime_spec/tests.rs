@@ -281,7 +281,9 @@ services:
   - name: a
     image: a
     binds: ["data:/data", "seeded:/seeded:ro"]
-    mounts: [{type: bind, source: data, destination: /again, options: [bind]}]
+    mounts:
+      - {type: bind, source: data, destination: /again, options: [bind]}
+      - {type: bind, source: data, destination: /bare}
 "#,
     );
     let made = make(&blueprint, "a", None, &no_image_config(), "");
@@ -290,6 +292,7 @@ services:
     for expected in [
         json!({"destination": "/data", "type": "bind", "source": path, "options": ["rw", "rbind", "rshared"]}),
         json!({"destination": "/again", "type": "bind", "source": path, "options": ["bind"]}),
+        json!({"destination": "/bare", "type": "bind", "source": path, "options": ["rbind"]}),
         json!({"destination": "/seeded", "type": "bind", "source": "/containers/volumes/seeded/merged",
                "options": ["ro", "rbind"]}),
     ] {
