@@ -1,5 +1,7 @@
 //! Whole blueprints, read as the program reads them.
 
+#![allow(clippy::unwrap_used)]
+
 use moby::blueprint::{Blueprint, Input, ReadOptions, read};
 
 fn read_text(text: &str) -> moby::Result<Blueprint> {
