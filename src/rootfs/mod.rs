@@ -5,6 +5,7 @@
 
 mod content;
 mod flatten;
+pub mod runtime_spec;
 mod tree;
 
 pub use content::{Content, Place, write_error};

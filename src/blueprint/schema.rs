@@ -1,0 +1,67 @@
+//! The keys of blueprints as data: the decoder refuses what is not in these tables, and a JSON schema can be written
+//! from them. Each table stands beside the type that it describes.
+
+/// The keys of one kind of map.
+#[derive(Debug)]
+pub struct Table {
+    /// What the map is ("a service"), for messages.
+    pub name: &'static str,
+    /// The keys, in the order in which they are written out.
+    pub keys: &'static [Key],
+}
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// How it is written.
+    pub name: &'static str,
+    /// What may stand behind it.
+    pub shape: Shape,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What it does, in one line.
+    pub doc: &'static str,
+}
+
+/// What may stand behind a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape {
+    /// Text.
+    Text,
+    /// Text that names an image, or `@pkg:DIR`.
+    Image,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// `true` or `false`.
+    Bool,
+    /// A whole number from the first to the second.
+    Integer(i64, u64),
+    /// A whole number, or text.
+    IntegerOrText,
+    /// An octal file mode, quoted or not.
+    Mode,
+    /// A list.
+    List(&'static Shape),
+    /// A map from any text to text.
+    TextMap,
+    /// A map with the keys of a table.
+    Map(&'static Table),
+}
+
+impl Key {
+    /// A key that may be there.
+    pub const fn new(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+        Key { name, shape, required: false, doc }
+    }
+
+    /// The same key, which must be there.
+    pub const fn required(mut self) -> Key {
+        self.required = true;
+        self
+    }
+}
+
+/// A list of texts.
+pub const TEXTS: Shape = Shape::List(&Shape::Text);
+/// Any 64-bit number that fits where it goes.
+pub const ANY_INTEGER: Shape = Shape::Integer(i64::MIN, u64::MAX);
