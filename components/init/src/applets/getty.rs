@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::error::{Doing, Failure, Result};
 use crate::kernel_options::KernelOptions;
 use crate::sys;
@@ -31,6 +33,8 @@ pub fn run() -> Result<i32> {
     if consoles.is_empty() {
         return Err(Failure::new("none of the kernel's consoles is in /dev: bind it into the container"));
     }
+    // As the first process of a container it would not be ended by signals that it does not take.
+    let signals = sys::signal_descriptor(&[libc::SIGTERM, libc::SIGINT]).doing("taking over the signals")?;
     let insecure = std::env::var("INSECURE").is_ok_and(|value| value == "true" || value == "1");
     let mut logins: HashMap<String, Child> = HashMap::new();
     loop {
@@ -43,7 +47,11 @@ pub fn run() -> Result<i32> {
                 }
             }
         }
-        std::thread::sleep(PAUSE);
+        let timeout = Timespec { tv_sec: PAUSE.as_secs() as i64, tv_nsec: 0 };
+        let mut descriptors = [PollFd::new(&signals, PollFlags::IN)];
+        if matches!(poll(&mut descriptors, Some(&timeout)), Ok(1)) {
+            return Ok(0);
+        }
     }
 }
 
