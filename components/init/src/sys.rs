@@ -125,6 +125,26 @@ pub fn send_packet(
     }
 }
 
+/// Writes a byte to an I/O port of the PC. (/dev/port would need no unsafe code, but Debian's cloud kernels lack it.)
+#[cfg(target_arch = "x86_64")]
+pub fn write_port(port: u16, value: u8) -> io::Result<()> {
+    // SAFETY: ioperm takes integers. The instruction touches no memory and no flags; what the port does is the
+    // caller's affair, and the only one is QEMU's exit port when the kernel command line asks for it.
+    unsafe {
+        if libc::ioperm(port.into(), 1, 1) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        std::arch::asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags));
+    }
+    Ok(())
+}
+
+/// Other machines have no I/O ports.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn write_port(_port: u16, _value: u8) -> io::Result<()> {
+    Err(io::Error::other("this processor has no I/O ports"))
+}
+
 fn link_address(interface: u32, ethernet_type: u16, hardware: &[u8]) -> libc::sockaddr_ll {
     // SAFETY: sockaddr_ll is plain data for which all zeros is valid.
     let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
