@@ -28,15 +28,16 @@ pub const PROCESS_NAME: &std::ffi::CStr = c"moby-init";
 /// The inode of the first process id namespace (PROC_PID_INIT_INO of linux/proc_ns.h).
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Whether this process is PID 1 of a machine, and not of a container. Before anything is mounted there is no /proc,
-/// which only a machine's PID 1 can see; an initramfs that ran before may have left one, whose namespace tells.
+/// Whether this process is PID 1 of a machine, and not of a container. The process id namespace tells, if there is
+/// a /proc (an initramfs that ran before may have left one). Before anything is mounted the kernel can be asked: it
+/// takes "Ctrl-Alt-Del is a signal to PID 1" from a machine's PID 1 only (reboot(2): EINVAL in other namespaces).
 pub fn is_machine() -> bool {
     if std::process::id() != 1 {
         return false;
     }
     match fs::read_link("/proc/self/ns/pid") {
         Ok(namespace) => namespace == Path::new(FIRST_PID_NAMESPACE),
-        Err(_) => !Path::new("/proc/self").exists(),
+        Err(_) => reboot(RebootCommand::CadOff).is_ok(),
     }
 }
 

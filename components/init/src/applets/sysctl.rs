@@ -83,14 +83,14 @@ impl Setting {
         let Ok(path) = self.path() else { return 1 };
         match fs::OpenOptions::new().write(true).open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                println!("sysctl: {place}: {}: not in this kernel", self.key);
+                println!("{place}: {}: not in this kernel", self.key);
                 return 0;
             }
             Ok(mut file) => match std::io::Write::write_all(&mut file, format!("{}\n", self.value).as_bytes()) {
                 Ok(()) => return 0,
-                Err(error) => eprintln!("sysctl: {place}: {} = {}: {error}", self.key, self.value),
+                Err(error) => eprintln!("{place}: {} = {}: {error}", self.key, self.value),
             },
-            Err(error) => eprintln!("sysctl: {place}: {}: {error}", self.key),
+            Err(error) => eprintln!("{place}: {}: {error}", self.key),
         }
         i32::from(!self.may_fail)
     }
