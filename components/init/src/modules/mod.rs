@@ -35,7 +35,10 @@ impl Loader {
     /// For the running kernel. A kernel without a modules folder has all it needs built in: an empty loader.
     pub fn open() -> Result<Loader> {
         let release = String::from_utf8_lossy(uname().release().to_bytes()).into_owned();
-        let folder = Path::new("/lib/modules").join(release);
+        // The second is for a root whose /lib is no link into /usr, with a kernel whose modules are there.
+        let folders = ["/lib/modules", "/usr/lib/modules"].map(|folder| Path::new(folder).join(&release));
+        let [first, _] = &folders;
+        let folder = folders.iter().find(|folder| folder.is_dir()).unwrap_or(first).clone();
         let index = ModuleIndex::read(&folder)?;
         let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
         Ok(Loader { folder, index, command_line, tried: HashSet::new() })
