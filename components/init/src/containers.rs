@@ -42,6 +42,7 @@ pub fn start(
     let text = fs::read_to_string(&pid_file).at("reading", &pid_file)?;
     let pid = text.trim().parse().ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| Failure::new(format!("{}: {text:?} is no process id", pid_file.display())))?;
+    supervisor.watch(pid);
     bundle.connect(pid.as_raw_pid())?;
     let Ok(started) = supervisor.run(&mut runtime.start(id), Some(log))? else { return Ok(Err(Interrupted)) };
     match started {
@@ -50,14 +51,17 @@ pub fn start(
     }
 }
 
+/// Removing a container is quick; one that is not done by now hangs.
+const DELETE: Duration = Duration::from_secs(20);
+
 /// Removes what is left of the container `id`.
 pub fn delete(supervisor: &mut Supervisor, runtime: &OciRuntime, id: &str) {
-    let request = supervisor.take_request();
     // Whether there was anything to delete is the runtime's business, and it has no way to ask.
     let quiet = LogPlace { folder: PathBuf::from(STATE), name: "delete".to_owned(), console: None };
-    let _ = supervisor.run(&mut runtime.delete(id), Some(&quiet));
-    if let Some(ending) = request {
-        supervisor.ask(ending);
+    match supervisor.run_briefly(&mut runtime.delete(id), Some(&quiet), DELETE) {
+        Ok(Some(_)) => {}
+        Ok(None) => say(&format!("{id}: the runtime does not finish deleting it")),
+        Err(failure) => say(&failure.to_string()),
     }
     for suffix in ["pid", "json"] {
         let _ = fs::remove_file(Path::new(STATE).join(format!("{id}.{suffix}")));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::system::{RebootCommand, reboot};
 
-use crate::console::say;
+use crate::console::{drain, say};
 use crate::containers::run_section;
 use crate::kernel_options::{Ending, KernelOptions};
 use crate::stages::{run_script, scripts};
@@ -61,7 +61,7 @@ pub fn end_machine(ending: Ending, options: &KernelOptions, status: i32) -> ! {
     rustix::fs::sync();
     // The line that `moby run` reads; nothing of ours comes after it.
     say(&format!("exit status {status}"));
-    let _ = rustix::termios::tcdrain(std::io::stdout());
+    drain();
     if options.debug_exit {
         // QEMU ends here with `status * 2 + 1`; without the device, or where there are no ports, nothing happens.
         let _ = sys::write_port(DEBUG_EXIT_PORT, u8::try_from(status & 0x7f).unwrap_or(1));

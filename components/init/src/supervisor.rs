@@ -1,7 +1,7 @@
 //! The loop of PID 1: signals, children, output of containers, devices. One thread; whoever waits for something
 //! waits here, so that nothing else stands still meanwhile.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::modules::coldplug::read_events;
 use crate::power_button::PowerButton;
 use crate::sys;
 
-/// Exits that nobody has asked for yet. Orphans of containers end here too, so the list is bounded.
+/// Exits of processes that nobody watches (yet). Orphans of containers end here, so the list is bounded.
 const KEPT_EXITS: usize = 256;
 
 /// How a process ended.
@@ -61,6 +61,7 @@ pub struct Supervisor {
     devices: Option<(OwnedFd, Coldplug)>,
     buttons: Vec<PowerButton>,
     streams: Vec<Stream>,
+    watched: HashMap<Pid, Option<Exit>>,
     exits: VecDeque<(Pid, Exit)>,
     request: Option<Ending>,
 }
@@ -75,6 +76,7 @@ impl Supervisor {
             devices: None,
             buttons: Vec::new(),
             streams: Vec::new(),
+            watched: HashMap::new(),
             exits: VecDeque::new(),
             request: None,
         })
@@ -119,7 +121,9 @@ impl Supervisor {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let pid = i32::try_from(child.doing(format_args!("starting {name}"))?.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| Failure::new(format!("starting {name}: no process id")))?;
+        // A process of that number may have ended long ago.
         self.exits.retain(|(known, _)| *known != pid);
+        self.watched.insert(pid, None);
         Ok(pid)
     }
 
@@ -127,6 +131,36 @@ impl Supervisor {
     pub fn run(&mut self, command: &mut Command, log: Option<&LogPlace>) -> Result<Result<Exit, Interrupted>> {
         let pid = self.spawn(command, log)?;
         Ok(self.wait_for(pid))
+    }
+
+    /// Remembers how `pid`, which a program of ours has started, ends, until it is asked for.
+    pub fn watch(&mut self, pid: Pid) {
+        let at = self.exits.iter().position(|(known, _)| *known == pid);
+        let exit = at.and_then(|at| self.exits.remove(at)).map(|(_, exit)| exit);
+        self.watched.insert(pid, exit);
+    }
+
+    /// As [`Supervisor::run`], but gives up waiting after `time` and whatever the machine is asked to do. The program
+    /// itself goes on.
+    pub fn run_briefly(
+        &mut self,
+        command: &mut Command,
+        log: Option<&LogPlace>,
+        time: Duration,
+    ) -> Result<Option<Exit>> {
+        let pid = self.spawn(command, log)?;
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if let Some(exit) = self.take_exit(pid) {
+                return Ok(Some(exit));
+            }
+            if left.is_zero() {
+                self.watched.remove(&pid);
+                return Ok(None);
+            }
+            self.turn(Some(left));
+        }
     }
 
     /// Waits until `pid` has ended or the machine is asked to stop.
@@ -144,8 +178,9 @@ impl Supervisor {
 
     /// How `pid` ended, if it has; once.
     pub fn take_exit(&mut self, pid: Pid) -> Option<Exit> {
-        let at = self.exits.iter().position(|(known, _)| *known == pid)?;
-        self.exits.remove(at).map(|(_, exit)| exit)
+        let exit = (*self.watched.get(&pid)?)?;
+        self.watched.remove(&pid);
+        Some(exit)
     }
 
     /// Turns until no child is left or the time is up. Returns whether none is left.
@@ -242,6 +277,10 @@ impl Supervisor {
                         (None, Some(signal)) => Exit::Signal(signal),
                         (None, None) => continue,
                     };
+                    if let Some(place) = self.watched.get_mut(&pid) {
+                        *place = Some(exit);
+                        continue;
+                    }
                     self.exits.push_back((pid, exit));
                     if self.exits.len() > KEPT_EXITS {
                         self.exits.pop_front();
