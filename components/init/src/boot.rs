@@ -74,7 +74,10 @@ pub fn run() -> i32 {
     }
     let status = run_stages(&mut supervisor, &options);
     let ending = supervisor.request().unwrap_or(Ending::PowerOff);
-    say(&format!("stopping ({})", word_of(ending)));
+    say(&match machine {
+        true => format!("stopping ({})", word_of(ending)),
+        false => "stopping".to_owned(),
+    });
     stop_everything(&mut supervisor, &options, machine);
     match machine {
         true => end_machine(ending, &options, status),
