@@ -17,7 +17,7 @@ const TMPFS: u64 = 0x0102_1994;
 /// The kernel's initramfs is the one mount that has no parent, and pivot_root(2) refuses it (EINVAL). LinuxKit moves
 /// every file to a new tmpfs, which takes time in proportion to the image and loses hard links and extended
 /// attributes. It is not needed: a bind mount of the same file system, moved over `/`, has the initramfs mount as its
-/// parent, and that is all that pivot_root asks for. Nothing is copied. crun and runc run on it.
+/// parent, and that is all that pivot_root asks for. Nothing is copied. crun, runc and youki run on it.
 ///
 /// Does nothing on a root that is not in memory.
 pub fn leave_initramfs() -> Result<bool> {
