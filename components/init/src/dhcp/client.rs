@@ -36,7 +36,7 @@ enum Event {
 
 /// One client on one interface.
 #[derive(Debug)]
-pub struct Session {
+pub struct Exchange {
     interface: Interface,
     client: Client,
     signals: OwnedFd,
@@ -47,15 +47,15 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Stopped;
 
-impl Session {
+impl Exchange {
     /// For one interface. `signals` becomes readable when the program is to stop.
-    pub fn open(interface: Interface, host_name: String, signals: OwnedFd) -> Result<Session> {
+    pub fn open(interface: Interface, host_name: String, signals: OwnedFd) -> Result<Exchange> {
         let hardware: [u8; 6] = interface
             .hardware
             .as_slice()
             .try_into()
             .map_err(|_| Failure::new(format!("{}: no Ethernet address, which DHCP needs", interface.name)))?;
-        Ok(Session { interface, client: Client { hardware, host_name }, signals, begin: Instant::now() })
+        Ok(Exchange { interface, client: Client { hardware, host_name }, signals, begin: Instant::now() })
     }
 
     /// A packet socket gets a copy of all that the interface receives, so it is open only while an answer is awaited.

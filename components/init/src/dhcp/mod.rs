@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::system::uname;
 
-use crate::dhcp::client::{Session, Stopped};
+use crate::dhcp::client::{Exchange, Stopped};
 use crate::dhcp::message::Answer;
 use crate::error::{Doing, Failure, Result};
 use crate::netlink::{Interface, Network};
@@ -45,47 +45,47 @@ pub fn run(arguments: &[String]) -> Result<i32> {
     network.link_up(interface.index)?;
     let host_name = uname().nodename().to_string_lossy().into_owned();
     let host_name = if host_name == "(none)" { String::new() } else { host_name };
-    let mut session = Session::open(interface, host_name, signals)?;
+    let mut exchange = Exchange::open(interface, host_name, signals)?;
     loop {
         let end = once.then(|| Instant::now() + ONE_SHOT);
-        let lease = match session.acquire(end)? {
+        let lease = match exchange.acquire(end)? {
             Err(Stopped) => return Ok(0),
             Ok(None) => {
                 let seconds = ONE_SHOT.as_secs();
-                return Err(Failure::new(format!("{}: no server answered in {seconds} s", session.interface().name)));
+                return Err(Failure::new(format!("{}: no server answered in {seconds} s", exchange.interface().name)));
             }
             Ok(Some(lease)) => lease,
         };
-        lease::apply(&network, session.interface(), &lease)?;
-        tell(session.interface(), &lease);
+        lease::apply(&network, exchange.interface(), &lease)?;
+        tell(exchange.interface(), &lease);
         if once {
             return Ok(0);
         }
-        if let Err(Stopped) = keep(&mut session, &network, lease)? {
+        if let Err(Stopped) = keep(&mut exchange, &network, lease)? {
             return Ok(0);
         }
     }
 }
 
 /// Renews until the lease is lost.
-fn keep(session: &mut Session, network: &Network, mut lease: Answer) -> Result<Result<(), Stopped>> {
+fn keep(exchange: &mut Exchange, network: &Network, mut lease: Answer) -> Result<Result<(), Stopped>> {
     let mut taken = Instant::now();
     loop {
-        match session.renew(&lease, taken)? {
+        match exchange.renew(&lease, taken)? {
             Err(stopped) => return Ok(Err(stopped)),
             Ok(None) => {
-                println!("{}: lost {}", session.interface().name, lease.address);
-                lease::withdraw(network, session.interface(), &lease)?;
+                println!("{}: lost {}", exchange.interface().name, lease.address);
+                lease::withdraw(network, exchange.interface(), &lease)?;
                 return Ok(Ok(()));
             }
             Ok(Some(renewed)) => {
                 taken = Instant::now();
                 if (renewed.address, renewed.prefix) != (lease.address, lease.prefix) {
-                    lease::withdraw(network, session.interface(), &lease)?;
+                    lease::withdraw(network, exchange.interface(), &lease)?;
                 }
-                lease::apply(network, session.interface(), &renewed)?;
+                lease::apply(network, exchange.interface(), &renewed)?;
                 lease = renewed;
-                tell(session.interface(), &lease);
+                tell(exchange.interface(), &lease);
             }
         }
     }
