@@ -17,10 +17,12 @@
 
 pub mod arch;
 pub mod blueprint;
+pub mod commands;
 pub mod error;
 pub mod formats;
 pub mod net;
 pub mod rootfs;
+pub mod run;
 pub mod store;
 pub mod ui;
 
