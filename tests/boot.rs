@@ -33,7 +33,7 @@ fn minimal(arch: &str) {
     let dir = tempfile::tempdir().expect("a folder");
     build(arch, "blueprints/minimal.yml", dir.path());
     let mut machine = start(arch, "minimal", dir.path(), &[]);
-    machine.expect("moby: ", BOOT);
+    machine.expect("minimal: booted", BOOT);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn qemu_ends_with_moby_run() {
     let dir = tempfile::tempdir().expect("a folder");
     build("amd64", "blueprints/minimal.yml", dir.path());
     let mut machine = start("amd64", "minimal", dir.path(), &[]);
-    machine.expect("moby: ", BOOT);
+    machine.expect("minimal: booted", BOOT);
     let children = format!("/proc/{0}/task/{0}/children", machine.id());
     let children = std::fs::read_to_string(children).expect("the children of moby run");
     let qemu = format!("/proc/{}/exe", children.split_whitespace().next().expect("a child"));

@@ -1,7 +1,8 @@
 //! A minimal ISO 9660 image with one file, `config`, and the volume label `cidata`: how `--data` reaches the guest.
 //!
 //! ECMA-119, level 1, with a Joliet tree beside the primary one: without it a reader that does not fold case sees
-//! `CONFIG.;1` instead of `config`. No clock is read: every date is "not given", which both standards write as zeros.
+//! `CONFIG.;1` instead of `config`. No clock is read: the file's date is the first that FAT and ISO 9660 both
+//! have, 1980-01-01, and the volume's dates are "not given".
 //!
 //! Sectors of 2048 bytes: 16 primary descriptor, 17 Joliet descriptor, 18 terminator, 19 and 20 path tables of the
 //! primary tree (little- and big-endian), 21 and 22 those of Joliet, 23 and 24 the root folders, from 25 the file.
@@ -119,7 +120,7 @@ fn record(name: &[u8], sector: u32, size: u32, folder: bool) -> Vec<u8> {
     let mut out = vec![length as u8, 0];
     out.extend(both32(sector));
     out.extend(both32(size));
-    out.extend([0; 7]);
+    out.extend([80, 1, 1, 0, 0, 0, 0]); // years since 1900, month, day, time, zone
     out.push(if folder { 2 } else { 0 });
     out.extend([0, 0]);
     out.extend(both16(1));
