@@ -17,6 +17,7 @@
 
 pub mod arch;
 pub mod blueprint;
+pub mod commands;
 pub mod component;
 pub mod deb;
 pub mod error;
@@ -24,6 +25,7 @@ pub mod formats;
 pub mod net;
 pub mod outputs;
 pub mod rootfs;
+pub mod run;
 pub mod store;
 pub mod ui;
 

@@ -1,0 +1,115 @@
+//! UEFI firmware: where distributions keep it, and how QEMU wants it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Options;
+use super::image::{Boot, Image};
+use crate::Arch;
+use crate::error::{Error, IoContext, Result};
+
+/// Firmware for one machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// Code and variables in two flash chips; the variables are this machine's own copy.
+    Flash {
+        /// Code, mapped read-only.
+        code: PathBuf,
+        /// The copy of the variables in the state folder.
+        variables: PathBuf,
+    },
+    /// One file for `-bios`; variables last as long as the machine runs.
+    Bios(PathBuf),
+}
+
+/// Code and variables, in the order in which they are tried: Debian and Ubuntu, Fedora, Arch, QEMU's own builds.
+const AMD64: [(&str, &str); 5] = [
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+    ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+    ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
+    ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
+    ("/usr/share/qemu/edk2-x86_64-code.fd", "/usr/share/qemu/edk2-i386-vars.fd"),
+];
+const ARM64: [(&str, &str); 4] = [
+    ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
+    ("/usr/share/edk2/aarch64/QEMU_EFI-pflash.raw", "/usr/share/edk2/aarch64/vars-template-pflash.raw"),
+    ("/usr/share/edk2/aarch64/QEMU_CODE.fd", "/usr/share/edk2/aarch64/QEMU_VARS.fd"),
+    ("/usr/share/qemu/edk2-aarch64-code.fd", "/usr/share/qemu/edk2-arm-vars.fd"),
+];
+
+/// The firmware that the machine needs beyond QEMU's built-in BIOS; `None` for a kernel that QEMU loads and for BIOS
+/// disks. ARM64 disks always need UEFI.
+pub fn choose(image: &Image, arch: Arch, options: &Options, state: &Path) -> Result<Option<Firmware>> {
+    let disk = !matches!(image.boot, Boot::Kernel { .. });
+    if let Some(path) = &options.firmware {
+        return given(path, state).map(Some);
+    }
+    let wanted = options.uefi || image.named_efi() || (disk && arch == Arch::Arm64);
+    if !wanted {
+        return Ok(None);
+    }
+    let known: &[(&str, &str)] = match arch {
+        Arch::Amd64 => &AMD64,
+        Arch::Arm64 => &ARM64,
+    };
+    for (code, variables) in known {
+        if Path::new(code).is_file() && Path::new(variables).is_file() {
+            return flash(Path::new(code), Path::new(variables), state).map(Some);
+        }
+    }
+    let package = if arch == Arch::Amd64 { "ovmf" } else { "qemu-efi-aarch64" };
+    Err(Error::failed(format!(
+        "no UEFI firmware for {arch} found ({})",
+        known.iter().map(|(code, _)| *code).collect::<Vec<_>>().join(", ")
+    ))
+    .hint(format!("install Debian's package {package} (apt-get install {package}), or name a file with --fw")))
+}
+
+fn given(path: &Path, state: &Path) -> Result<Firmware> {
+    if !path.is_file() {
+        return Err(Error::usage(format!("--fw {}: there is no such file", path.display())));
+    }
+    // OVMF_CODE_4M.fd has its variables in OVMF_VARS_4M.fd; a file without such a partner holds both.
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let variables = path.with_file_name(name.replace("CODE", "VARS").replace("code", "vars"));
+    if variables != path && variables.is_file() {
+        return flash(path, &variables, state);
+    }
+    Ok(Firmware::Bios(path.to_owned()))
+}
+
+fn flash(code: &Path, template: &Path, state: &Path) -> Result<Firmware> {
+    // Kept from run to run, as on a real machine, unless the firmware is another one: sizes must match the code's.
+    let name = template.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let variables = state.join(format!("uefi-{name}"));
+    if !variables.exists() {
+        fs::copy(template, &variables).at("copying UEFI variables to", &variables)?;
+        let mut permissions = fs::metadata(&variables).at("reading", &variables)?.permissions();
+        // The template belongs to the system and may be read-only; the copy is written by the guest.
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
+        fs::set_permissions(&variables, permissions).at("changing the mode of", &variables)?;
+    }
+    Ok(Firmware::Flash { code: code.to_owned(), variables })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_firmware_finds_its_variables() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        fs::create_dir(&state).unwrap();
+        let code = dir.path().join("MY_CODE.fd");
+        fs::write(&code, "c").unwrap();
+        assert_eq!(given(&code, &state).unwrap(), Firmware::Bios(code.clone()));
+        fs::write(dir.path().join("MY_VARS.fd"), "v").unwrap();
+        let Firmware::Flash { variables, .. } = given(&code, &state).unwrap() else { panic!("no flash") };
+        assert_eq!(fs::read(&variables).unwrap(), b"v");
+        fs::write(&variables, "changed").unwrap();
+        given(&code, &state).unwrap();
+        assert_eq!(fs::read(&variables).unwrap(), b"changed");
+        assert!(given(&dir.path().join("none"), &state).is_err());
+    }
+}
