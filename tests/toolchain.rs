@@ -9,8 +9,9 @@ use std::path::Path;
 use std::process::Command;
 
 use moby::component::toolchain::{Archive, BuiltProgram, Debian, Order, Toolchain, own};
-use moby::deb::{self, Http, Sources, Wanted};
+use moby::deb::{self, Sources, Wanted};
 use moby::error::Exit;
+use moby::net::{Net, NetOptions};
 use moby::store::Store;
 use moby::ui::{Mode, Ui};
 use moby::{Arch, Error};
@@ -150,7 +151,8 @@ fn kept() -> Store {
 }
 
 fn from_archive(store: &Store, host: Arch, target: Arch) -> Option<Toolchain> {
-    let (http, ui) = (Http::new().unwrap(), Ui::new(Mode::Plain));
+    let ui = Ui::new(Mode::Plain);
+    let http = Net::new(NetOptions::default(), &ui).unwrap();
     let sources = needed(Sources::of_machine(), Exit::Usage)?;
     let mut archives = Vec::new();
     for arch in Arch::ALL {

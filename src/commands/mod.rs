@@ -1,3 +1,33 @@
 //! One file per verb: flags and printing only. What the verbs do is in the library.
 
 pub mod run;
+
+use std::io::{IsTerminal, Write};
+
+use crate::error::Error;
+use crate::ui::{Mode, Ui};
+
+/// Prints an error once: the mistakes that it stands for with their lines, the message, the hint. In JSON mode it is
+/// one event.
+pub fn report(error: &Error, ui: &Ui) {
+    if ui.mode() == Mode::Json {
+        let mistakes: Vec<_> = error.diagnostics().iter().map(|mistake| mistake.to_json()).collect();
+        ui.event(serde_json::json!({
+            "event": "error", "status": error.exit() as u8, "message": error.message(),
+            "hint": error.hint_text(), "mistakes": mistakes,
+        }));
+        return;
+    }
+    let colour = std::io::stderr().is_terminal();
+    let mut text = String::new();
+    for mistake in error.diagnostics() {
+        text.push_str(&mistake.render(colour));
+        text.push_str("\n\n");
+    }
+    text.push_str(&format!("error: {}\n", error.message()));
+    if let Some(hint) = error.hint_text() {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    // There is nobody left to tell that standard error is closed.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

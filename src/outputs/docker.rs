@@ -10,8 +10,7 @@ use crate::rootfs::write_error;
 use crate::store::Xattrs;
 
 /// `/bin/rc.init` is where LinuxKit's init starts in a container; the init of this project has that name too.
-const DOCKERFILE: &str =
-    "FROM scratch\nCOPY . ./\nENTRYPOINT [\"/bin/rc.init\"]\n";
+const DOCKERFILE: &str = "FROM scratch\nCOPY . ./\nENTRYPOINT [\"/bin/rc.init\"]\n";
 
 /// Writes the archive and returns its name.
 pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {

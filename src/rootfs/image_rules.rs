@@ -3,8 +3,8 @@
 //! These are LinuxKit's rules. A container gets its `/etc/resolv.conf` as an empty file to bind over, the root itself
 //! a link to where the DHCP client writes; both get the mount points that every container needs.
 
-use super::tree::{Inode, Kind, Meta, Tree};
 use super::Content;
+use super::tree::{Inode, Kind, Meta, Tree};
 use crate::error::Result;
 
 /// The time of what is generated here: 2017-04-18T16:30:00Z, LinuxKit's.

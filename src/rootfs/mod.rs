@@ -5,6 +5,7 @@
 
 mod content;
 mod flatten;
+pub mod image_rules;
 pub mod runtime_spec;
 mod tree;
 

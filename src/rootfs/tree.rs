@@ -97,6 +97,9 @@ pub struct Inode {
     pub origin: OriginId,
 }
 
+/// How far a path exists: the inodes from the root to the last one found, and the names that are missing after it.
+type Walked = (Vec<InodeId>, Option<Vec<Box<[u8]>>>);
+
 /// A file system tree.
 #[derive(Clone, Debug)]
 pub struct Tree {
@@ -196,7 +199,7 @@ impl Tree {
 
     /// Follows `path` as far as it exists. Gives the chain of inodes from the root to the last one found and, if it
     /// does not exist in full, the index of the missing part as the remaining parts.
-    fn walk(&self, path: &[u8], budget: &mut u32) -> Option<(Vec<InodeId>, Option<Vec<Box<[u8]>>>)> {
+    fn walk(&self, path: &[u8], budget: &mut u32) -> Option<Walked> {
         let mut chain = vec![self.root()];
         let mut pending: Vec<Box<[u8]>> = parts(path).map(Box::from).collect();
         pending.reverse();
