@@ -22,6 +22,7 @@ pub mod component;
 pub mod deb;
 pub mod error;
 pub mod formats;
+pub mod lock;
 pub mod net;
 pub mod outputs;
 pub mod rootfs;

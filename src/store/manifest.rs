@@ -6,8 +6,9 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Digest;
+use super::{Digest, Store};
 use crate::arch::Arch;
+use crate::error::Result;
 
 /// Media types that are met in registries and layouts.
 pub mod media_type {
@@ -182,6 +183,20 @@ pub struct RootFs {
     pub diff_ids: Vec<Digest>,
 }
 
-fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+impl Store {
+    /// The manifest for an architecture behind a descriptor: itself, or its entry of the index that it describes.
+    /// `None` if the index has none.
+    pub fn platform_manifest(&self, named: &Descriptor, arch: Arch) -> Result<Option<Descriptor>> {
+        if !media_type::is_index(&named.media_type) {
+            return Ok(Some(named.clone()));
+        }
+        let index: Index = self.read_json(&named.digest)?;
+        Ok(super::registry::choose_platform(&index, arch).cloned())
+    }
+}
+
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }

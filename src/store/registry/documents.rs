@@ -224,7 +224,7 @@ fn read_document(bytes: Vec<u8>, content_type: Option<&str>) -> Result<Document,
 
 /// The best entry for an architecture: the plain one, else `v8` of arm64 and `v1` of amd64, which mean the same, else
 /// none: `amd64/v3` would not run everywhere. An index with a single entry that says nothing is taken at its word.
-pub(super) fn choose_platform(index: &Index, arch: Arch) -> Option<&Descriptor> {
+pub(in crate::store) fn choose_platform(index: &Index, arch: Arch) -> Option<&Descriptor> {
     let base = match arch {
         Arch::Amd64 => "v1",
         Arch::Arm64 => "v8",

@@ -31,6 +31,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use reqwest::header::HeaderValue;
 
+pub(super) use documents::choose_platform;
 pub use name::ImageName;
 
 use crate::net::Net;
