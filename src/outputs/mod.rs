@@ -15,34 +15,11 @@ use std::str::FromStr;
 
 pub use file::{OutputFile, Target};
 
-use crate::Arch;
 use crate::error::{Error, Result};
 use crate::formats::compress::Method;
-use crate::rootfs::{Content, Tree};
+pub use crate::rootfs::assemble::{Kernel, System};
 use crate::store::Store;
 use crate::ui::Ui;
-
-/// What outputs are made from: the root file system, and the parts that a loader takes separately.
-#[derive(Clone, Debug)]
-pub struct System {
-    /// The root file system. `boot/` in it holds the kernel's parts, for the outputs that are one archive.
-    pub tree: Tree,
-    /// The kernel, if the blueprint names one.
-    pub kernel: Option<Kernel>,
-    /// What it all runs on.
-    pub arch: Arch,
-}
-
-/// The parts that a loader takes.
-#[derive(Clone, Debug)]
-pub struct Kernel {
-    /// The kernel itself.
-    pub image: Content,
-    /// Its command line, without a line end.
-    pub cmdline: String,
-    /// Processor microcode as an uncompressed cpio archive, to stand first in the initrd.
-    pub ucode: Option<Content>,
-}
 
 /// How outputs are made.
 #[derive(Clone, Debug)]

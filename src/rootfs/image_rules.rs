@@ -7,7 +7,7 @@ use super::Content;
 use super::tree::{Inode, Kind, Meta, Tree};
 use crate::error::Result;
 
-/// The time of what is generated here: 2017-04-18T16:30:00Z, LinuxKit's.
+/// The time of what is generated, unless SOURCE_DATE_EPOCH says otherwise: 2017-04-18T16:30:00Z, LinuxKit's.
 pub const GENERATED_TIME: i64 = 1_492_533_000;
 
 /// Left out of every image: what container engines make at run time or leave behind at build time.
@@ -36,15 +36,15 @@ pub enum Role {
     Container,
 }
 
-/// Applies the rules to an image's tree.
-pub fn apply(tree: &mut Tree, role: Role) -> Result<()> {
+/// Applies the rules to an image's tree. What is generated gets `time`.
+pub fn apply(tree: &mut Tree, role: Role, time: i64) -> Result<()> {
     for path in EXCLUDED {
         tree.remove(path);
     }
     let origin = tree.inode(tree.root()).origin;
-    let missing = Meta::root(0o755, GENERATED_TIME);
+    let missing = Meta::root(0o755, time);
     let mut put = |path: &[u8], mode: u32, kind: Kind| -> Result<()> {
-        let inode = Inode { meta: Meta::root(mode, GENERATED_TIME), kind, origin };
+        let inode = Inode { meta: Meta::root(mode, time), kind, origin };
         tree.insert(path, inode, &missing).map(drop)
     };
     for path in FOLDERS {

@@ -3,6 +3,7 @@
 //! Nothing is unpacked: a [`Tree`] holds names, owners, modes and the place where each file's content lies. Memory is
 //! proportional to the number of entries, never to their size.
 
+pub mod assemble;
 mod content;
 mod flatten;
 pub mod image_rules;

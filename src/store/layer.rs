@@ -122,6 +122,44 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The index of an uncompressed tar archive that is a part of a file, such as the archive of modules in a kernel
+    /// image. Its entries' offsets count from the start of that file.
+    pub fn archive_in_file(&self, file: &Arc<Path>, offset: u64, size: u64, digest: &Digest) -> Result<Layer> {
+        let known = self.derived(INDEX_KIND, digest).and_then(|path| std::fs::read(path).ok());
+        let mut index = match known.and_then(|bytes| LayerIndex::decode(&bytes)) {
+            Some(index) => index,
+            None => {
+                let mut archive = File::open(file).at("opening", file)?;
+                io::Seek::seek(&mut archive, io::SeekFrom::Start(offset)).at("reading", file)?;
+                let archive = BufReader::with_capacity(256 << 10, archive.take(size));
+                let (found, index) = tar_index::index_tar(archive, io::sink())?;
+                if found != *digest {
+                    return Err(Error::refused(format!(
+                        "{} is damaged: an archive in it has the digest {found} instead of {digest}",
+                        file.display()
+                    ))
+                    .hint("if it lies in the store, remove that file; it will be made again"));
+                }
+                self.put_index(digest, &index)?;
+                index
+            }
+        };
+        for entry in &mut index.entries {
+            if let super::EntryKind::File { offset: at, .. } = &mut entry.kind {
+                *at += offset;
+            }
+        }
+        Ok(Layer { diff_id: *digest, file: file.clone(), index: Arc::new(index) })
+    }
+
+    fn put_index(&self, diff_id: &Digest, index: &LayerIndex) -> Result<()> {
+        let file = self.temporary_file()?;
+        std::fs::write(file.path(), index.encode()).at("writing", file.path())?;
+        self.put_derived(INDEX_KIND, diff_id, file).map(drop)
+    }
+}
+
 struct Hashing {
     file: File,
     hasher: super::Hasher,
@@ -167,9 +205,7 @@ impl PendingLayer {
         } else {
             self.store.put_derived(TAR_KIND, &self.diff_id, self.file)?
         };
-        let index = self.store.temporary_file()?;
-        std::fs::write(index.path(), self.index.encode()).at("writing", index.path())?;
-        self.store.put_derived(INDEX_KIND, &self.diff_id, index)?;
+        self.store.put_index(&self.diff_id, &self.index)?;
         Ok(Layer { diff_id: self.diff_id, file: file.into(), index: Arc::new(self.index) })
     }
 }
