@@ -1,10 +1,13 @@
 //! One file per verb: flags and printing only. What the verbs do is in the library.
 
+pub mod build;
+pub mod global;
 pub mod run;
 
 use std::io::{IsTerminal, Write};
 
-use crate::error::Error;
+use crate::blueprint::Diagnostic;
+use crate::error::{Error, Result};
 use crate::ui::{Mode, Ui};
 
 /// Prints an error once: the mistakes that it stands for with their lines, the message, the hint. In JSON mode it is
@@ -30,4 +33,20 @@ pub fn report(error: &Error, ui: &Ui) {
     }
     // There is nobody left to tell that standard error is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Shows what is odd in a blueprint and no mistake.
+pub fn show_warnings(warnings: &[Diagnostic], ui: &Ui) {
+    let colour = std::io::stderr().is_terminal();
+    for warning in warnings {
+        match ui.mode() {
+            Mode::Json => ui.event(serde_json::json!({"event": "warning", "mistake": warning.to_json()})),
+            _ => ui.note(warning.render(colour)),
+        }
+    }
+}
+
+/// Prints a line of the result on standard output.
+pub fn print_line(line: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}").map_err(|error| Error::io("writing", "standard output".as_ref(), error))
 }

@@ -1,0 +1,158 @@
+//! `moby build`: a blueprint to images.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::global::Global;
+use crate::Arch;
+use crate::blueprint::{self, Input, ReadOptions};
+use crate::error::{Context, Error, Result};
+use crate::formats::compress::Method;
+use crate::lock::Resolver;
+use crate::outputs::{Format, Options, Target};
+use crate::rootfs::assemble::assemble;
+use crate::rootfs::image_rules::GENERATED_TIME;
+use crate::ui::Ui;
+
+/// Builds images from blueprints.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  moby build blueprints/minimal.yml                     kernel, initrd and command line in images-out/
+  moby build --format tar -o - minimal.yml | tar t      the root file system
+  moby build --arch arm64 base.yml extra.yml            two blueprints merged, for another architecture
+  moby build --format list                              the formats there are")]
+pub struct BuildArguments {
+    /// Blueprints, merged from left to right: files, http(s) URLs, - for standard input
+    #[arg(value_name = "FILE", required_unless_present = "format")]
+    files: Vec<OsString>,
+    /// Formats to make, separated by commas; `list` shows them [default: kernel+initrd, or tar with -o]
+    #[arg(short, long, value_name = "FORMAT", value_delimiter = ',')]
+    format: Vec<String>,
+    /// Folder for the outputs
+    #[arg(long, value_name = "DIR", default_value = "images-out")]
+    dir: PathBuf,
+    /// Base name of the outputs [default: that of the last blueprint]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// One output file, - for standard output; for formats that are one stream
+    #[arg(short, long = "o", alias = "output", value_name = "FILE", conflicts_with_all = ["name", "dir"])]
+    output: Option<PathBuf>,
+    /// Architecture to build for: amd64, arm64 [default: this machine's]
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<Arch>,
+    /// Ask registries and package archives again, even for what the store has
+    #[arg(long)]
+    pull: bool,
+    /// Print the merged blueprint and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Compression of the initrd: none, gzip[:1-9] (for kernels before 5.9), zstd[:1-19]
+    #[arg(long, value_name = "METHOD", default_value_t)]
+    compression: Method,
+    /// Taken for LinuxKit's sake: no list of materials is written
+    #[arg(long, hide = true)]
+    no_sbom: bool,
+}
+
+/// Runs the verb.
+pub fn run(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
+    if arguments.format.iter().any(|name| name == "list") {
+        return list();
+    }
+    if arguments.files.is_empty() {
+        return Err(Error::usage("no blueprint given").hint("moby build FILE"));
+    }
+    let formats = formats(arguments)?;
+    let arch = match (arguments.arch, Arch::host()) {
+        (Some(arch), _) | (None, Some(arch)) => arch,
+        (None, None) => {
+            return Err(Error::usage("this machine is of no architecture that images can have").hint("say --arch"));
+        }
+    };
+    let time = build_time()?;
+    let inputs: Vec<Input> = arguments.files.iter().map(|file| Input::from_argument(file)).collect();
+    let net = global.net(ui)?;
+    let fetch = |url: &str| net.get_bytes(url, 16 << 20).map_err(Error::from);
+    let options = ReadOptions { fetch: Some(&fetch), ..ReadOptions::default() };
+    let (blueprint, warnings) = blueprint::read(&inputs, options)?;
+    super::show_warnings(&warnings, ui);
+    if arguments.dry_run {
+        return print(&blueprint.to_yaml());
+    }
+    let name = arguments.name.clone().unwrap_or_else(|| blueprint::output_name(&inputs));
+    let target = match &arguments.output {
+        Some(path) if path.as_os_str() == "-" => Target::Stdout,
+        Some(path) => Target::File(path.clone()),
+        None => Target::Base(arguments.dir.join(name)),
+    };
+    let store = global.store()?;
+    let locked = Resolver { store: &store, net: &net, arch, pull: arguments.pull }.lock(blueprint)?;
+    let system = assemble(&locked, &store, ui, arch, time)?;
+    let options = Options { store: &store, ui, compression: arguments.compression, time };
+    for format in formats {
+        let files = format.write(&system, &target, &options).context(format.description().name)?;
+        if target_is_file(&target) {
+            for file in files {
+                super::print_line(&file.display().to_string())?;
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn target_is_file(target: &Target) -> bool {
+    !matches!(target, Target::Stdout)
+}
+
+/// The formats that were asked for, checked against the way the output goes.
+fn formats(arguments: &BuildArguments) -> Result<Vec<Format>> {
+    let mut formats: Vec<Format> = Vec::new();
+    for name in &arguments.format {
+        let format = name.parse()?;
+        if !formats.contains(&format) {
+            formats.push(format);
+        }
+    }
+    if formats.is_empty() {
+        formats.push(if arguments.output.is_some() { Format::Tar } else { Format::KernelInitrd });
+    }
+    if arguments.output.is_some() && (formats.len() > 1 || !formats[0].streams()) {
+        let name = formats[0].description().name;
+        return Err(Error::usage(format!("-o takes one format that is one stream, and {name} is not that alone"))
+            .hint("use --dir and --name, or --format tar"));
+    }
+    Ok(formats)
+}
+
+/// The time of what has none of its own: SOURCE_DATE_EPOCH (reproducible-builds.org), else a fixed one.
+fn build_time() -> Result<i64> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => {
+            text.parse().ok().filter(|time| (0..=i64::from(u32::MAX)).contains(time)).ok_or_else(|| {
+                Error::usage(format!("SOURCE_DATE_EPOCH is \"{}\"", text.escape_debug()))
+                    .hint("it is a number of seconds since 1970, below 4294967296")
+            })
+        }
+        _ => Ok(GENERATED_TIME),
+    }
+}
+
+fn list() -> Result<i32> {
+    let mut text = format!("{:<18} {:<38} {}\n", "FORMAT", "FILES", "FOR");
+    for row in Format::ALL {
+        let files: Vec<String> = row.suffixes.iter().map(|suffix| format!("NAME{suffix}")).collect();
+        text.push_str(&format!("{:<18} {:<38} {}\n", row.name, files.join(" "), row.purpose));
+    }
+    print(&text)
+}
+
+fn print(text: &str) -> Result<i32> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Error::io("writing", "standard output".as_ref(), error))?;
+    Ok(0)
+}

@@ -1,0 +1,60 @@
+//! Flags that every verb understands, and what they open.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::error::Result;
+use crate::net::{Mirror, Net, NetOptions};
+use crate::store::Store;
+use crate::ui::{Mode, Ui};
+
+/// Flags that every verb understands.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Folder of the store [default: $XDG_CACHE_HOME/moby]
+    #[arg(long, global = true, value_name = "DIR", env = "MOBY_CACHE")]
+    cache: Option<PathBuf>,
+    /// Mirror of a registry, of all registries without REG=; may be repeated
+    #[arg(long, global = true, value_name = "[REG=]URL")]
+    mirror: Vec<Mirror>,
+    /// Further certificate authorities to trust, PEM; may be repeated
+    #[arg(long, global = true, value_name = "FILE")]
+    cert_file: Vec<PathBuf>,
+    /// Registry to speak plain http with; loopback is always allowed; may be repeated
+    #[arg(long, global = true, value_name = "HOST[:PORT]")]
+    insecure: Vec<String>,
+    /// Show warnings only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Show progress as JSON events, one a line, on standard error
+    #[arg(long, global = true, conflicts_with = "quiet")]
+    json: bool,
+}
+
+impl Global {
+    /// How progress is shown.
+    pub fn ui(&self) -> Ui {
+        Ui::new(match (self.quiet, self.json) {
+            (true, _) => Mode::Quiet,
+            (_, true) => Mode::Json,
+            _ => Mode::detect(),
+        })
+    }
+
+    /// The store.
+    pub fn store(&self) -> Result<Store> {
+        match &self.cache {
+            Some(path) => Store::open(path),
+            None => Store::open(&Store::default_root()?),
+        }
+    }
+
+    /// The network. Mirrors of `MOBY_MIRROR` are asked before those of the flags, as in LinuxKit.
+    pub fn net(&self, ui: &Ui) -> Result<Net> {
+        let mut mirrors = Mirror::parse_list(&std::env::var("MOBY_MIRROR").unwrap_or_default())?;
+        mirrors.extend(self.mirror.iter().cloned());
+        let (cert_files, insecure_hosts) = (self.cert_file.clone(), self.insecure.clone());
+        Net::new(NetOptions { mirrors, cert_files, insecure_hosts, ..NetOptions::default() }, ui)
+    }
+}
