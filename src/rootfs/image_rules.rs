@@ -43,6 +43,7 @@ pub fn apply(tree: &mut Tree, role: Role, time: i64) -> Result<()> {
     }
     let origin = tree.inode(tree.root()).origin;
     let missing = Meta::root(0o755, time);
+    let has_mtab = tree.lookup(b"etc/mtab").is_some();
     let mut put = |path: &[u8], mode: u32, kind: Kind| -> Result<()> {
         let inode = Inode { meta: Meta::root(mode, time), kind, origin };
         tree.insert(path, inode, &missing).map(drop)
@@ -51,7 +52,9 @@ pub fn apply(tree: &mut Tree, role: Role, time: i64) -> Result<()> {
         put(path, 0o755, Kind::folder())?;
     }
     put(b"etc/hosts", 0o644, Kind::File(Content::bytes(HOSTS.as_bytes())))?;
-    put(b"etc/mtab", 0o755, Kind::Symlink(b"/proc/mounts".as_slice().into()))?;
+    if !has_mtab {
+        put(b"etc/mtab", 0o755, Kind::Symlink(b"/proc/mounts".as_slice().into()))?;
+    }
     match role {
         Role::Container => put(b"etc/resolv.conf", 0o644, Kind::File(Content::bytes(RESOLV_CONF.as_bytes()))),
         Role::Init => put(b"etc/resolv.conf", 0o644, Kind::Symlink(RESOLV_CONF_LINK.into())),
