@@ -42,7 +42,7 @@ pub struct Package {
 
 impl Package {
     /// Reads a stanza. `suite` is the archive's number of the suite that it is from.
-    pub(super) fn parse(text: &str, arch: Arch, suite: usize) -> Result<Package> {
+    pub(crate) fn parse(text: &str, arch: Arch, suite: usize) -> Result<Package> {
         let stanza = Stanza::new(text);
         let name = stanza.field("Package").unwrap_or("");
         let wrong = |what: &str| {

@@ -211,4 +211,54 @@ mod tests {
         root.graft(b"containers/a/lower", &other, origin, &Meta::root(0o755, 0)).unwrap();
         assert_eq!(root.link_counts().unwrap()[root.number(root.lookup(b"n").unwrap())], 2);
     }
+
+    fn grafted(trees: Vec<Vec<E>>) -> Tree {
+        let mut root = Tree::new(0);
+        let origin = root.add_origin(crate::rootfs::Origin { source: "s".into(), location: "l".into() });
+        for tree in trees {
+            let tree = flatten(&[layer(tree)], 0).unwrap();
+            root.graft(b"", &tree, origin, &Meta::root(0o755, 0)).unwrap();
+        }
+        root
+    }
+
+    fn kernel() -> Vec<E> {
+        vec![E::File("lib/modules/6/m", "m"), E::File("lib/modules/6/n", "n"), E::Hard("lib/h", "lib/modules/6/m")]
+    }
+
+    /// The kernel is put in first, and the links of a merged `/usr` come later.
+    #[test]
+    fn graft_moves_what_a_link_would_hide() {
+        let init =
+            || vec![E::Link("lib", "usr/lib"), E::File("usr/lib/libc", "c"), E::File("usr/lib/modules/6/n", "new")];
+        for order in [vec![kernel(), init()], vec![init(), kernel()]] {
+            let last = matches!(order[1][0], E::Link(..));
+            let root = grafted(order);
+            assert!(matches!(&root.inode(root.lookup(b"lib").unwrap()).kind, Kind::Symlink(_)));
+            assert_eq!(root.lookup(b"usr/lib/h"), root.lookup(b"usr/lib/modules/6/m"));
+            assert!(root.lookup(b"usr/lib/h").is_some() && root.lookup(b"usr/lib/libc").is_some());
+            let Kind::File(content) = &root.inode(root.lookup(b"usr/lib/modules/6/n").unwrap()).kind else { panic!() };
+            // What comes later wins.
+            assert_eq!(content.digest, Digest::of(if last { b"new" } else { b"n" }));
+        }
+        // A third one, with a folder of its own, still goes through the link.
+        let root = grafted(vec![kernel(), init(), vec![E::File("lib/x", "x")]]);
+        assert!(root.lookup(b"usr/lib/x").is_some());
+    }
+
+    #[test]
+    fn graft_follows_links_to_links_and_leaves_dangling_ones() {
+        let both = vec![E::File("lib/m", "m"), E::File("usr/lib/old", "o")];
+        let links = vec![E::Link("lib", "/usr/lib"), E::Link("usr", "system"), E::Dir("system")];
+        let root = grafted(vec![both, links]);
+        assert!(root.lookup(b"system/lib/m").is_some() && root.lookup(b"system/lib/old").is_some());
+        for target in ["nowhere", "lib", "lib/modules"] {
+            let root = grafted(vec![kernel(), vec![E::Link("lib", target)]]);
+            assert!(matches!(&root.inode(root.lookup(b"lib").unwrap()).kind, Kind::Symlink(_)), "{target}");
+            assert_eq!(root.names(root.root()).count(), 1, "{target}");
+        }
+        // A file of the target is in the way: nothing is lost elsewhere, and it ends.
+        let root = grafted(vec![kernel(), vec![E::Link("lib", "usr/lib"), E::File("usr/lib/modules", "file")]]);
+        assert!(root.lookup(b"usr/lib/h").is_some() && root.lookup(b"usr/lib/modules/6").is_none());
+    }
 }

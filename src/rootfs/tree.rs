@@ -388,6 +388,11 @@ impl Tree {
     ///
     /// A folder that comes upon a symbolic link to a folder goes through it, as `tar --keep-directory-symlink` and
     /// dpkg do: a kernel's `lib/modules` finds its place in a root whose `/lib` points to `usr/lib`.
+    ///
+    /// The other way round, when a symbolic link comes upon a folder with something in it, what is in it moves to
+    /// where the link leads, if that is a folder of this root. So the result is the same whichever comes first, the
+    /// kernel or what brings the links. Names that are there already stay as they are. A link that leads nowhere
+    /// replaces the folder as everything else does.
     pub fn graft(&mut self, prefix: &[u8], other: &Tree, origin: OriginId, missing: &Meta) -> Result<()> {
         let mut copied: Vec<Option<InodeId>> = vec![None; other.inode_bound()];
         let base = self.ensure_folder(prefix, missing, origin)?;
@@ -395,9 +400,16 @@ impl Tree {
         self.inode_mut(base).meta = root.meta.clone();
         self.inode_mut(base).origin = origin;
         let mut stack = vec![(other.root(), base)];
+        // Folders that links have taken the place of, to be moved when all folders that the links lead to are there.
+        let mut displaced = Vec::new();
         while let Some((from, to)) = stack.pop() {
             for (name, id) in other.names(from) {
                 let inode = other.inode(id);
+                if let Kind::Symlink(_) = inode.kind
+                    && let Some(folder) = self.child(to, name).filter(|there| self.names(*there).next().is_some())
+                {
+                    displaced.push((to, name, folder));
+                }
                 if let Some(known) = copied[other.number(id)] {
                     self.set_child(to, name, known);
                     continue;
@@ -423,7 +435,46 @@ impl Tree {
                 copied[other.number(id)] = Some(made);
             }
         }
-        Ok(())
+        // A link may lead through another one, to what only the move of that one's folder brings.
+        loop {
+            let before = displaced.len();
+            displaced.retain(|(parent, name, folder)| {
+                let link = self.child(*parent, name);
+                match link.and_then(|link| self.resolve_child(*parent, link)) {
+                    Some(target) => {
+                        self.move_names(*folder, target);
+                        false
+                    }
+                    None => true,
+                }
+            });
+            if displaced.len() == before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Moves the names in the folder `from`, which has no name in this tree any more, to the folder `to`. Folders that
+    /// both have are merged; of other names that both have, those in `to` stay.
+    fn move_names(&mut self, from: InodeId, to: InodeId) {
+        let mut stack = vec![(from, to)];
+        while let Some((from, to)) = stack.pop() {
+            let names = match &mut self.inode_mut(from).kind {
+                Kind::Folder(names) => std::mem::take(names),
+                _ => continue,
+            };
+            for (name, id) in names {
+                match self.child(to, &name) {
+                    None => self.set_child(to, &name, id),
+                    Some(there) => stack.push((id, self.through(to, there))),
+                }
+            }
+        }
+    }
+
+    /// Where a folder's name leads: to a folder behind a symbolic link, or to itself.
+    fn through(&self, parent: InodeId, id: InodeId) -> InodeId {
+        self.resolve_child(parent, id).unwrap_or(id)
     }
 
     /// The folder that the symbolic link `link` in `folder` leads to.
