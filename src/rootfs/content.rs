@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -61,6 +62,28 @@ impl Content {
                 let mut opened = File::open(file).at("opening", file)?;
                 opened.seek(SeekFrom::Start(*offset)).at("seeking in", file)?;
                 Ok(Box::new(opened.take(self.size)))
+            }
+        }
+    }
+
+    /// Reads the part of the content from `offset` on into `buffer` and returns how much there was: less than asked for
+    /// only at the end. The digest is not checked; what is written into an image goes through [`Content::copy_to`].
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let wanted = left.min(buffer.len());
+        let Some(buffer) = buffer.get_mut(..wanted).filter(|buffer| !buffer.is_empty()) else { return Ok(0) };
+        match &self.place {
+            Place::Bytes(bytes) => {
+                // The size is that of the bytes, and the offset below it.
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let part = bytes.get(start..).and_then(|bytes| bytes.get(..wanted)).unwrap_or_default();
+                buffer.get_mut(..part.len()).unwrap_or_default().copy_from_slice(part);
+                Ok(part.len())
+            }
+            Place::File { file, offset: start } => {
+                let opened = File::open(file).at("opening", file)?;
+                opened.read_exact_at(buffer, start.saturating_add(offset)).at("reading", file)?;
+                Ok(wanted)
             }
         }
     }

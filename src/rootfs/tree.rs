@@ -163,7 +163,8 @@ impl Tree {
         names.into_iter().flatten().map(|(name, id)| (name.as_ref(), *id))
     }
 
-    fn child(&self, folder: InodeId, name: &[u8]) -> Option<InodeId> {
+    /// What a folder has under a name; `None` for what is no folder.
+    pub fn child(&self, folder: InodeId, name: &[u8]) -> Option<InodeId> {
         match &self.inode(folder).kind {
             Kind::Folder(names) => names.get(name).copied(),
             _ => None,
@@ -195,6 +196,12 @@ impl Tree {
         let mut budget = SYMLINK_LIMIT;
         self.walk(path, &mut budget)
             .and_then(|(folders, rest)| rest.is_none().then(|| *folders.last().unwrap_or(&InodeId(0))))
+    }
+
+    /// The inode at a path, symbolic links followed in its parents but not at its end, as lstat(2) does.
+    pub fn resolve_parent(&self, path: &[u8]) -> Option<InodeId> {
+        let (parent, name) = split(path);
+        if name.is_empty() { Some(self.root()) } else { self.child(self.resolve(parent)?, name) }
     }
 
     /// Follows `path` as far as it exists. Gives the chain of inodes from the root to the last one found and, if it
