@@ -19,6 +19,8 @@ struct Arguments {
 enum Command {
     /// Build images from blueprints
     Build(Box<commands::build::BuildArguments>),
+    /// Build components by themselves
+    Pkg(commands::pkg::PkgArguments),
     /// Boot an image in QEMU
     Run(Box<commands::run::RunArguments>),
 }
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let ui = arguments.global.ui();
     let result = match arguments.command {
         Command::Build(build) => commands::build::run(&build, &arguments.global, &ui),
+        Command::Pkg(pkg) => commands::pkg::run(&pkg, &arguments.global, &ui),
         Command::Run(run) => commands::run::run(*run, &ui),
     };
     match result {

@@ -9,13 +9,18 @@ use super::schema::{Shape, Table};
 use super::value::Value;
 use super::write::MapBuilder;
 
-/// The schema, JSON Schema draft 2020-12.
+/// The schema of blueprints, JSON Schema draft 2020-12.
 pub fn json_schema() -> Value {
+    json_schema_of("moby blueprint", &BLUEPRINT)
+}
+
+/// The schema of a document whose top is a map with the keys of a table.
+pub fn json_schema_of(title: &str, top: &'static Table) -> Value {
     let mut definitions = BTreeMap::new();
     let mut schema = MapBuilder::default();
     schema.put("$schema", Value::text("https://json-schema.org/draft/2020-12/schema"));
-    schema.put("title", Value::text("moby blueprint"));
-    let Value::Map(top) = table(&BLUEPRINT, &mut definitions) else { return Value::Null };
+    schema.put("title", Value::text(title));
+    let Value::Map(top) = table(top, &mut definitions) else { return Value::Null };
     for (key, value) in top {
         schema.put(&key, value);
     }

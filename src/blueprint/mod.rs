@@ -49,7 +49,7 @@ pub use file::{Content, FILE, File, MetadataFormat};
 pub use id::{ID_MAPPING, Id, IdMapping};
 pub use image::{IMAGE, Image, LABEL, Security, Settings};
 pub use input::{Fetch, Input, ReadOptions, output_name, read};
-pub use json_schema::json_schema;
+pub use json_schema::{json_schema, json_schema_of};
 pub use kernel::{KERNEL, Kernel, Ucode};
 pub use label::{LABEL_NAME, read_document, read_label, read_label_named};
 pub use mount::{Bind, MOUNT, Mount, Tmpfs};

@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::global::Global;
 use crate::Arch;
-use crate::blueprint::{self, Input, ReadOptions};
+use crate::blueprint::{self, Input, Place, ReadOptions};
+use crate::component::Components;
 use crate::error::{Context, Error, Result};
 use crate::formats::compress::Method;
 use crate::lock::Resolver;
@@ -66,17 +67,15 @@ pub fn run(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> 
         return Err(Error::usage("no blueprint given").hint("moby build FILE"));
     }
     let formats = formats(arguments)?;
-    let arch = match (arguments.arch, Arch::host()) {
-        (Some(arch), _) | (None, Some(arch)) => arch,
-        (None, None) => {
-            return Err(Error::usage("this machine is of no architecture that images can have").hint("say --arch"));
-        }
-    };
+    let arch = super::arch(arguments.arch)?;
     let time = build_time()?;
     let inputs: Vec<Input> = arguments.files.iter().map(|file| Input::from_argument(file)).collect();
     let net = global.net(ui)?;
     let fetch = |url: &str| net.get_bytes(url, 16 << 20).map_err(Error::from);
-    let options = ReadOptions { fetch: Some(&fetch), ..ReadOptions::default() };
+    let store = global.store()?;
+    let components = Components::new(&store, &net, ui);
+    let resolve = |folder: &Path, _: &Place| components.add(folder).map(|component| component.reference.clone());
+    let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve) };
     let (blueprint, warnings) = blueprint::read(&inputs, options)?;
     super::show_warnings(&warnings, ui);
     if arguments.dry_run {
@@ -88,8 +87,8 @@ pub fn run(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> 
         Some(path) => Target::File(path.clone()),
         None => Target::Base(arguments.dir.join(name)),
     };
-    let store = global.store()?;
-    let locked = Resolver { store: &store, net: &net, arch, pull: arguments.pull }.lock(blueprint)?;
+    let resolver = Resolver { store: &store, net: &net, arch, pull: arguments.pull, components: &components };
+    let locked = resolver.lock(blueprint)?;
     let system = assemble(&locked, &store, ui, arch, time)?;
     let options = Options { store: &store, ui, compression: arguments.compression, time };
     for format in formats {

@@ -2,10 +2,12 @@
 
 pub mod build;
 pub mod global;
+pub mod pkg;
 pub mod run;
 
 use std::io::{IsTerminal, Write};
 
+use crate::Arch;
 use crate::blueprint::Diagnostic;
 use crate::error::{Error, Result};
 use crate::ui::{Mode, Ui};
@@ -44,6 +46,13 @@ pub fn show_warnings(warnings: &[Diagnostic], ui: &Ui) {
             _ => ui.note(warning.render(colour)),
         }
     }
+}
+
+/// The architecture that was asked for, or this machine's.
+pub fn arch(asked: Option<Arch>) -> Result<Arch> {
+    asked
+        .or_else(Arch::host)
+        .ok_or_else(|| Error::usage("this machine is of no architecture that images can have").hint("say --arch"))
 }
 
 /// Prints a line of the result on standard output.

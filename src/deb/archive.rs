@@ -24,7 +24,7 @@ const LAYER_KIND: &str = "deb-layer-1";
 const PARALLEL: usize = 2;
 
 /// What is wanted of the archive.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// `bookworm`, `trixie`, `bookworm-backports`, `sid`, ... Updates and security updates of the release come with
     /// it, and the release itself with its backports.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Locked, LockedImage};
 use crate::Arch;
 use crate::blueprint::{Blueprint, Reference};
+use crate::component::Components;
 use crate::error::{Context, Error, Exit, Result};
 use crate::net::Net;
 use crate::store::registry::{ImageName, Registry};
@@ -19,8 +20,10 @@ pub struct Resolver<'a> {
     pub net: &'a Net,
     /// For which architecture.
     pub arch: Arch,
-    /// Whether registries are asked even for what the store has under the same name.
+    /// Whether registries and package archives are asked even for what the store has under the same name.
     pub pull: bool,
+    /// What references that came from `@pkg:` stand for.
+    pub components: &'a Components<'a>,
 }
 
 impl Resolver<'_> {
@@ -39,6 +42,10 @@ impl Resolver<'_> {
     }
 
     fn image(&self, registry: &Registry<'_>, reference: &Reference) -> Result<LockedImage> {
+        if let Some(component) = self.components.get(reference) {
+            let built = self.components.image(&component, self.arch, self.pull)?;
+            return self.open(built.manifest).context(&built.name);
+        }
         let name = image_name(reference)?;
         // What was built here has its architecture behind its name, as LinuxKit's packages have.
         if let Some(built) = self.store.named(&format!("{name}-{}", self.arch))? {

@@ -3,9 +3,9 @@
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use super::{Options, OutputFile, System, Target, tar};
+use super::{Options, OutputFile, System, Target};
 use crate::error::Result;
-use crate::formats::tar::{Member, MemberKind, Writer};
+use crate::formats::tar::{Member, MemberKind, Writer, write_tree};
 use crate::rootfs::write_error;
 use crate::store::Xattrs;
 
@@ -31,7 +31,7 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
     };
     archive.member(&member).map_err(write_error)?;
     archive.write_all(DOCKERFILE.as_bytes()).map_err(write_error)?;
-    tar::tree(&system.tree, &mut archive, |bytes| task.advance(bytes))?;
+    write_tree(&system.tree, &mut archive, true, |bytes| task.advance(bytes))?;
     let out = archive.finish().map_err(write_error)?;
     let out = out.into_inner().map_err(|error| write_error(error.into_error()))?;
     Ok(vec![out.commit()?])

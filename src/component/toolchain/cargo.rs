@@ -10,9 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::source::Sources;
 use super::{elf, profile, target_triple};
 use crate::Arch;
+use crate::component::source::Sources;
 use crate::error::{Error, IoContext, Result};
 use crate::store::{Digest, Hasher, Store};
 use crate::ui::Ui;
@@ -118,7 +118,7 @@ impl Toolchain {
     /// package, 4 if a dependency cannot be fetched.
     pub fn build(&self, store: &Store, order: Order<'_>, ui: &Ui) -> Result<BuiltProgram> {
         let folder = order.source.canonicalize().at("opening the sources", order.source)?;
-        let sources = Sources::list(&folder)?;
+        let sources = Sources::of_program(&folder)?;
         let manifest = read_manifest(&folder.join("Cargo.toml"))?;
         let profile = profile::release(&manifest);
         let digest = sources.digest(&folder)?;

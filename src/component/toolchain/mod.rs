@@ -9,7 +9,7 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `source.rs` | which files a program is made from, their digest, the snapshot that is compiled |
+//! | `../source.rs` | which files a program is made from, their digest, the snapshot that is compiled |
 //! | `profile.rs` | the release profile: what the package says, and what is fixed |
 //! | `own.rs`, `archive.rs` | find the toolchain and what it is called in the key |
 //! | `debian.rs` | Debian's archive as the source of packages |
@@ -29,7 +29,6 @@ mod debian;
 mod elf;
 pub mod own;
 mod profile;
-mod source;
 mod unpack;
 
 pub use archive::{Archive, Facts, Packages};

@@ -1,6 +1,6 @@
-//! The files that a guest program is made from.
+//! The files that a component or a guest program is made from.
 //!
-//! The package is everything in its folder but `target/` and `.git`. Its files are copied into the store before they
+//! That is everything in its folder but `target/` and `.git`. A program's files are copied into the store before they
 //! are compiled: so what is compiled is what was hashed, what lies around the folder (workspaces, `.cargo/config.toml`,
 //! `rust-toolchain.toml`) cannot change the result, and cargo writes nothing into a checkout. A path dependency outside
 //! of the folder is therefore not found; cargo says so.
@@ -36,11 +36,18 @@ struct Source {
 }
 
 impl Sources {
-    /// Lists the files of a package. Symbolic links are kept as they are if they lead to a place inside.
+    /// Lists the files of a folder. Symbolic links are kept as they are if they lead to a place inside.
     pub fn list(folder: &Path) -> Result<Sources> {
         let mut sources = Sources { files: Vec::new() };
         let mut total = 0;
         sources.add(folder, Vec::new(), 0, &mut total)?;
+        sources.files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(sources)
+    }
+
+    /// Lists the files of a Cargo package.
+    pub fn of_program(folder: &Path) -> Result<Sources> {
+        let sources = Sources::list(folder)?;
         for needed in ["Cargo.toml", "Cargo.lock"] {
             if !sources.files.iter().any(|file| file.path == needed.as_bytes() && file.link.is_none()) {
                 let error =
@@ -55,7 +62,6 @@ impl Sources {
                 });
             }
         }
-        sources.files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(sources)
     }
 
@@ -70,8 +76,8 @@ impl Sources {
             let mut path = prefix.clone();
             path.extend_from_slice(name.as_bytes());
             let too_much = |what: String| {
-                Error::usage(format!("{} is not the folder of a program: {what}", folder.display()))
-                    .hint("the recipe's cargo: must name a folder that holds a Cargo package and nothing else")
+                Error::usage(format!("{} is not the folder of a component or program: {what}", folder.display()))
+                    .hint("a component's folder holds its recipe and what the recipe names, and nothing else")
             };
             if metadata.is_dir() {
                 if depth == DEPTH_LIMIT {
@@ -85,7 +91,7 @@ impl Sources {
                 let target = fs::read_link(&at).at("reading", &at)?.into_os_string().into_vec();
                 if !stays_inside(depth, &target) {
                     return Err(Error::usage(format!(
-                        "{} points to {}, outside of the program's folder",
+                        "{} points to {}, outside of its own folder",
                         at.display(),
                         String::from_utf8_lossy(&target)
                     ))
@@ -299,8 +305,8 @@ mod tests {
         assert!(Sources::list(folder.path()).unwrap_err().message().contains("outside"));
         fs::remove_file(folder.path().join("src/out")).unwrap();
         fs::remove_file(folder.path().join("Cargo.lock")).unwrap();
-        let error = Sources::list(folder.path()).unwrap_err();
+        let error = Sources::of_program(folder.path()).unwrap_err();
         assert!(error.message().contains("no Cargo.lock") && error.hint_text().unwrap().contains("generate-lockfile"));
-        assert!(Sources::list(&folder.path().join("nowhere")).is_err());
+        assert!(Sources::of_program(&folder.path().join("nowhere")).is_err());
     }
 }

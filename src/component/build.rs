@@ -1,0 +1,115 @@
+//! From a recipe to an image.
+
+use std::path::Path;
+
+use super::image::{Material, Materials};
+use super::recipe::{Kernel, Recipe};
+use super::toolchain::Order;
+use super::{
+    Component, Components, certificates, drop, image, install, keep, kernel, microcode, packages, skeleton, users,
+};
+use crate::Arch;
+use crate::blueprint::Spanned;
+use crate::deb::{Package, ResolveOptions};
+use crate::error::{Context, Result};
+use crate::rootfs::image_rules::GENERATED_TIME;
+use crate::rootfs::{Content, Tree};
+use crate::store::{Descriptor, Layer};
+
+/// The time of what the recipe adds. An image does not depend on SOURCE_DATE_EPOCH: it is shared by builds that differ
+/// in it.
+const TIME: i64 = GENERATED_TIME;
+
+impl Components<'_> {
+    /// Builds a component's image and puts it in the store, without a name.
+    pub(super) fn build(&self, component: &Component, arch: Arch) -> Result<Descriptor> {
+        let mut materials = Materials { recipe: component.hash.clone(), ..Materials::default() };
+        let recipe = &component.recipe;
+        let mut tree = match &recipe.kernel {
+            Some(kernel) => self.kernel(component, kernel, arch, &mut materials)?,
+            None if recipe.microcode => {
+                let tree = self.packages(recipe, arch, &mut materials)?;
+                microcode::image(&tree, self.store, TIME)?
+            }
+            None if recipe.packages.is_empty() => Tree::new(TIME),
+            None => self.userland(recipe, arch, &mut materials)?,
+        };
+        users::apply(&mut tree, &recipe.users, &recipe.groups, TIME)?;
+        if let Some(cargo) = &recipe.cargo {
+            let source = component.folder.join(cargo.path.as_str());
+            let order = Order { source: &source, package: &cargo.package, binary: &cargo.binary };
+            let built = self.materials.toolchain(arch)?.build(self.store, order, self.ui)?;
+            materials.toolchain = built.toolchain;
+            let file = Path::new(&built.file).into();
+            let content = Content::part(file, 0, built.size, built.digest);
+            install::program(&mut tree, component, &cargo.install, content, TIME)?;
+        }
+        install::install(&mut tree, component, TIME)?;
+        image::write(self.store, &tree, recipe, &materials, arch)
+    }
+
+    /// The files of the recipe's packages, as the recipe wants them.
+    fn userland(&self, recipe: &Recipe, arch: Arch, materials: &mut Materials) -> Result<Tree> {
+        let mut tree = self.packages(recipe, arch, materials)?;
+        drop::documentation(&mut tree);
+        drop::paths(&mut tree, &texts(&recipe.drop)).context(recipe.source.name())?;
+        if recipe.certificates {
+            certificates::bundle(&mut tree, TIME)?;
+        }
+        if !recipe.keep.is_empty() {
+            tree =
+                keep::keep(&tree, &texts(&recipe.keep), &own(recipe), arch, TIME).context(recipe.source.name())?.tree;
+        }
+        Ok(tree)
+    }
+
+    /// The recipe's packages and what they depend on, unpacked over each other.
+    fn packages(&self, recipe: &Recipe, arch: Arch, materials: &mut Materials) -> Result<Tree> {
+        let archive = self.materials.archive(recipe, arch)?;
+        let options = ResolveOptions { recommends: recipe.recommends, without: recipe.without.clone() };
+        let packages = archive.resolve(&texts(&recipe.packages), &options).context(recipe.source.name())?;
+        materials.packages = packages.iter().map(material).collect();
+        merge(skeleton::skeleton(arch, TIME), &packages, &archive.fetch_all(&packages)?)
+    }
+
+    fn kernel(&self, component: &Component, kernel: &Kernel, arch: Arch, materials: &mut Materials) -> Result<Tree> {
+        let recipe = &component.recipe;
+        let archive = self.materials.archive(recipe, arch)?;
+        match kernel {
+            Kernel::Package(name) => {
+                let name = name.replace("$ARCH", arch.name());
+                let packages = kernel::packages(&archive, &name).context(recipe.source.name())?;
+                materials.packages = packages.iter().map(material).collect();
+                let tree = merge(Tree::new(TIME), &packages, &archive.fetch_all(&packages)?)?;
+                kernel::image_of_packages(&tree, self.store, arch, self.ui, TIME)
+            }
+        }
+    }
+}
+
+/// The paths that the recipe itself puts into the image.
+fn own(recipe: &Recipe) -> Vec<&str> {
+    let program = recipe.cargo.iter().map(|cargo| cargo.install.as_str());
+    let files = recipe.files.iter().map(|file| file.path.as_str());
+    program.chain(files).chain(recipe.symlinks.iter().map(|link| link.path.as_str())).collect()
+}
+
+fn texts(spanned: &[Spanned<String>]) -> Vec<String> {
+    spanned.iter().map(|text| text.value.clone()).collect()
+}
+
+fn merge(mut tree: Tree, packages: &[Package], layers: &[Layer]) -> Result<Tree> {
+    for (package, layer) in packages.iter().zip(layers) {
+        packages::merge_package(&mut tree, &package.name, layer, TIME)?;
+    }
+    Ok(tree)
+}
+
+fn material(package: &Package) -> Material {
+    Material {
+        name: package.name.to_string(),
+        version: package.version.to_string(),
+        architecture: package.architecture.to_string(),
+        sha256: package.sha256,
+    }
+}

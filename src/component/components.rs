@@ -1,0 +1,90 @@
+//! The components that a build names with `@pkg:`, and what was built of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::materials::Source;
+use super::{Component, embedded};
+use crate::Arch;
+use crate::blueprint::Reference;
+use crate::error::{Context, Error, Result};
+use crate::lock::image_name;
+use crate::net::Net;
+use crate::store::{Descriptor, ImageConfig, Manifest, Store};
+use crate::ui::Ui;
+
+/// The components of a build.
+#[derive(Debug)]
+pub struct Components<'a> {
+    pub(super) store: &'a Store,
+    pub(super) ui: &'a Ui,
+    pub(super) materials: Source<'a>,
+    known: Mutex<BTreeMap<Reference, Arc<Component>>>,
+}
+
+/// A component's image in the store.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Its name there: the reference with the architecture behind it, as LinuxKit's packages have.
+    pub name: String,
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// Whether it was there already.
+    pub reused: bool,
+}
+
+impl<'a> Components<'a> {
+    /// None yet. Nothing is opened before it is needed.
+    pub fn new(store: &'a Store, net: &'a Net, ui: &'a Ui) -> Components<'a> {
+        Components { store, ui, materials: Source::new(store, net, ui), known: Mutex::default() }
+    }
+
+    /// Reads a component's folder and remembers it under its reference, which is returned. A folder that is not there
+    /// but has the name of one of this project's own (`../components/redis`) means that one.
+    pub fn add(&self, folder: &Path) -> Result<Arc<Component>> {
+        let embedded = if folder.exists() { None } else { embedded::named(folder) };
+        let (component, warnings) = match embedded {
+            Some(name) => Component::open(&embedded::folder(self.store, name)?)?,
+            None => Component::open(folder)?,
+        };
+        for warning in warnings {
+            self.ui.warn(warning.render(false));
+        }
+        let reference = Reference::parse(&component.reference)
+            .map_err(|error| Error::usage(format!("\"{}\" is no reference: {}", component.reference, error.message)))?;
+        let component = Arc::new(component);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(reference, component.clone());
+        Ok(component)
+    }
+
+    /// The component that a reference stands for, if it was added.
+    pub fn get(&self, reference: &Reference) -> Option<Arc<Component>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(reference).cloned()
+    }
+
+    /// The component's image for an architecture: from the store, else built now. With `again` it is built even if it
+    /// is there, from what the archive has today.
+    pub fn image(&self, component: &Component, arch: Arch, again: bool) -> Result<Built> {
+        component.check_arch(arch)?;
+        let reference = Reference::parse(&component.reference)
+            .map_err(|error| Error::usage(format!("\"{}\" is no reference: {}", component.reference, error.message)))?;
+        let name = format!("{}-{arch}", image_name(&reference)?);
+        if !again
+            && let Some(manifest) = self.store.named(&name)?
+            && self.is_whole(&manifest)
+        {
+            return Ok(Built { name, manifest, reused: true });
+        }
+        let manifest = self.build(component, arch).context(format_args!("building {}", component.reference))?;
+        self.store.set_name(&name, manifest.clone())?;
+        Ok(Built { name, manifest, reused: false })
+    }
+
+    /// Whether everything of an image is in the store. What is missing is no error: the image is built again.
+    fn is_whole(&self, manifest: &Descriptor) -> bool {
+        let Ok(manifest) = self.store.read_json::<Manifest>(&manifest.digest) else { return false };
+        self.store.read_json::<ImageConfig>(&manifest.config.digest).is_ok()
+            && manifest.layers.iter().all(|layer| self.store.has_blob(layer))
+    }
+}

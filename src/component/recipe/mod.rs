@@ -1,0 +1,242 @@
+//! `build.yml`: what a component is made from.
+//!
+//! A recipe has LinuxKit's keys of a package where they mean something here (`image`, `org`, `arches`, `config`, `tag`)
+//! and says in data what a Dockerfile says in commands. Every key is in a [`Table`]: an unknown one is a mistake with its
+//! place, and the JSON schema of recipes is written from the same tables.
+
+mod read;
+
+use std::sync::Arc;
+
+use crate::Arch;
+use crate::blueprint::schema::{Key, Shape, TEXTS, Table};
+use crate::blueprint::{Settings, Source, Spanned, Value};
+use crate::component::users::{Group, User};
+
+/// The file in a component's folder.
+pub const FILE_NAME: &str = "build.yml";
+
+/// The organisation of a component that names none.
+pub const ORGANISATION: &str = "moby";
+
+/// The Debian suite of a recipe that names none.
+pub const SUITE: &str = "bookworm";
+
+/// A recipe, as it stands in its file.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// The text it was read from, for messages.
+    pub source: Arc<Source>,
+    /// The last part of the image's name.
+    pub image: Spanned<String>,
+    /// The part before it.
+    pub organisation: String,
+    /// A tag in place of the content's hash. `%h` in it stands for the hash.
+    pub tag: Option<String>,
+    /// What it can be built for.
+    pub arches: Vec<Arch>,
+    /// The suite that packages come from.
+    pub suite: String,
+    /// Areas beside `main`: `contrib`, `non-free-firmware`.
+    pub areas: Vec<String>,
+    /// Packages, each `NAME` or `NAME=VERSION`.
+    pub packages: Vec<Spanned<String>>,
+    /// Whether what they recommend is taken too.
+    pub recommends: bool,
+    /// Packages that count as there, in place of the usual ones.
+    pub without: Option<Vec<String>>,
+    /// Whether the bundle of certificate authorities is made.
+    pub certificates: bool,
+    /// The only paths of the packages that stay, with what they load.
+    pub keep: Vec<Spanned<String>>,
+    /// Paths of the packages that go.
+    pub drop: Vec<Spanned<String>>,
+    /// A program that is built from source.
+    pub cargo: Option<Cargo>,
+    /// Single files.
+    pub files: Vec<File>,
+    /// Symbolic links.
+    pub symlinks: Vec<Symlink>,
+    /// Accounts.
+    pub users: Vec<User>,
+    /// Groups.
+    pub groups: Vec<Group>,
+    /// The kernel, for a kernel image.
+    pub kernel: Option<Kernel>,
+    /// Whether the packages' processor microcode becomes `ucode.cpio`.
+    pub microcode: bool,
+    /// How the image is run.
+    pub run: Run,
+    /// The label `org.mobyproject.config`.
+    pub config: Option<Settings>,
+}
+
+/// How an image is run: the fields of its configuration.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Run {
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    pub env: Vec<String>,
+    pub workdir: String,
+    pub user: String,
+}
+
+/// A program of a Cargo package.
+#[derive(Clone, Debug)]
+pub struct Cargo {
+    /// The package's folder, from the recipe's.
+    pub path: Spanned<String>,
+    /// The package's name.
+    pub package: String,
+    /// The program's name.
+    pub binary: String,
+    /// Where it goes in the image.
+    pub install: Spanned<String>,
+}
+
+/// A file or folder of its own.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Where it goes.
+    pub path: Spanned<String>,
+    /// What goes there.
+    pub content: FileContent,
+    /// Permission bits; 0755 for folders and for what is executable here, else 0644.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// What a file is made from.
+#[derive(Clone, Debug)]
+pub enum FileContent {
+    /// A folder.
+    Directory,
+    /// A text of the recipe.
+    Text(String),
+    /// A file of the recipe's folder.
+    Source(Spanned<String>),
+}
+
+/// A symbolic link.
+#[derive(Clone, Debug)]
+pub struct Symlink {
+    /// Where it goes.
+    pub path: Spanned<String>,
+    /// Where it points.
+    pub target: String,
+}
+
+/// Where a kernel comes from.
+#[derive(Clone, Debug)]
+pub enum Kernel {
+    /// A package of the suite, or the metapackage that leads to one. `$ARCH` in it is the architecture's name.
+    Package(Spanned<String>),
+}
+
+const ARCHES: Shape = Shape::List(&Shape::Word(&["amd64", "arm64"]));
+const ID: Shape = Shape::Integer(0, u32::MAX as u64 - 1);
+
+/// The keys of a recipe.
+pub static RECIPE: Table = Table {
+    name: "a recipe",
+    keys: &[
+        Key::new("image", Shape::Text, "last part of the image's name").required(),
+        Key::new("org", Shape::Text, "part of the name before it (moby)"),
+        Key::new("tag", Shape::Text, "tag in place of the content's hash; %h in it stands for the hash"),
+        Key::new("arches", ARCHES, "what it can be built for (all)"),
+        Key::new("suite", Shape::Text, "Debian suite that packages come from (bookworm)"),
+        Key::new("areas", TEXTS, "areas of the archive beside main"),
+        Key::new("packages", TEXTS, "Debian packages, NAME or NAME=VERSION; what they depend on comes with them"),
+        Key::new("recommends", Shape::Bool, "what the packages recommend too"),
+        Key::new("without", TEXTS, "packages that count as there; replaces the usual list"),
+        Key::new("ca-certificates", Shape::Bool, "make the bundle of certificate authorities"),
+        Key::new("keep", TEXTS, "the only paths of the packages that stay, with the libraries they load"),
+        Key::new("drop", TEXTS, "paths of the packages that go"),
+        Key::new("cargo", Shape::Map(&CARGO), "a program that is built from source, static"),
+        Key::new("files", Shape::List(&Shape::Map(&FILE)), "files and folders"),
+        Key::new("symlinks", Shape::List(&Shape::Map(&SYMLINK)), "symbolic links"),
+        Key::new("users", Shape::List(&Shape::Map(&USER)), "accounts"),
+        Key::new("groups", Shape::List(&Shape::Map(&GROUP)), "groups"),
+        Key::new("kernel", Shape::Map(&KERNEL), "makes a kernel image"),
+        Key::new("microcode", Shape::Bool, "makes ucode.cpio of the packages' processor microcode"),
+        Key::new("entrypoint", TEXTS, "fixed first part of the command"),
+        Key::new("command", TEXTS, "the command, or the rest of it"),
+        Key::new("env", TEXTS, "environment (NAME=value)"),
+        Key::new("workdir", Shape::Text, "working folder"),
+        Key::new("user", Shape::Text, "user and group of the image's configuration"),
+        Key::new("config", Shape::Map(&crate::blueprint::LABEL), "how it runs (label org.mobyproject.config)"),
+    ],
+};
+
+/// The keys of `cargo`.
+pub static CARGO: Table = Table {
+    name: "`cargo`",
+    keys: &[
+        Key::new("path", Shape::Text, "folder of the Cargo package, from the recipe's (.)"),
+        Key::new("package", Shape::Text, "name of the package").required(),
+        Key::new("binary", Shape::Text, "name of the program (that of the package)"),
+        Key::new("install", Shape::Text, "where it goes in the image (/usr/bin/BINARY)"),
+    ],
+};
+
+/// The keys of an entry of `files`.
+pub static FILE: Table = Table {
+    name: "a file of a recipe",
+    keys: &[
+        Key::new("path", Shape::Text, "where it goes").required(),
+        Key::new("source", Shape::Text, "a file of the recipe's folder"),
+        Key::new("contents", Shape::Text, "its text"),
+        Key::new("directory", Shape::Bool, "a folder"),
+        Key::new("mode", Shape::Mode, "permission bits, octal (0644; 0755 for folders and executable sources)"),
+        Key::new("uid", ID, "owner"),
+        Key::new("gid", ID, "group"),
+    ],
+};
+
+/// The keys of an entry of `symlinks`.
+pub static SYMLINK: Table = Table {
+    name: "a symbolic link",
+    keys: &[
+        Key::new("path", Shape::Text, "where it goes").required(),
+        Key::new("target", Shape::Text, "where it points").required(),
+    ],
+};
+
+/// The keys of an entry of `users`.
+pub static USER: Table = Table {
+    name: "a user",
+    keys: &[
+        Key::new("name", Shape::Text, "its name").required(),
+        Key::new("uid", ID, "its number").required(),
+        Key::new("gid", ID, "its first group (its own number)"),
+        Key::new("home", Shape::Text, "its home (/)"),
+        Key::new("shell", Shape::Text, "its shell (/usr/sbin/nologin)"),
+        Key::new("groups", TEXTS, "names of further groups"),
+    ],
+};
+
+/// The keys of an entry of `groups`.
+pub static GROUP: Table = Table {
+    name: "a group",
+    keys: &[Key::new("name", Shape::Text, "its name").required(), Key::new("gid", ID, "its number").required()],
+};
+
+/// The keys of `kernel`.
+pub static KERNEL: Table = Table {
+    name: "`kernel` of a recipe",
+    keys: &[Key::new(
+        "package",
+        Shape::Text,
+        "package with the kernel, or the one that leads to it; $ARCH is replaced",
+    )
+    .required()],
+};
+
+/// The JSON schema of recipes, draft 2020-12.
+pub fn json_schema() -> Value {
+    crate::blueprint::json_schema_of("moby component", &RECIPE)
+}

@@ -1,0 +1,299 @@
+//! Reading a recipe: every mistake of the file in one go.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{
+    CARGO, Cargo, FILE, FILE_NAME, File, FileContent, GROUP, KERNEL, Kernel, ORGANISATION, RECIPE, Recipe, Run, SUITE,
+    SYMLINK, Symlink, USER,
+};
+use crate::Arch;
+use crate::blueprint::{Decoder, Diagnostic, Fields, Node, Origin, Source, Spanned, read_document};
+use crate::component::users::{Group, User};
+use crate::error::{Error, Result};
+
+const ARCH_WORDS: [(&str, Arch); 2] = [("amd64", Arch::Amd64), ("arm64", Arch::Arm64)];
+
+/// The largest recipe that is read.
+const SIZE_LIMIT: u64 = 1 << 20;
+
+impl Recipe {
+    /// Reads `build.yml` of a component's folder. Gives warnings too.
+    pub fn of_folder(folder: &Path) -> Result<(Recipe, Vec<Diagnostic>)> {
+        let path = folder.join(FILE_NAME);
+        let text = match std::fs::metadata(&path) {
+            Ok(found) if found.len() > SIZE_LIMIT => {
+                return Err(Error::usage(format!("{} is larger than {SIZE_LIMIT} bytes", path.display())));
+            }
+            Ok(_) => std::fs::read(&path).map_err(|error| Error::io("reading", &path, error))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing(folder)),
+            Err(error) => return Err(Error::io("reading", &path, error)),
+        };
+        let text = String::from_utf8(text)
+            .map_err(|error| Error::usage(format!("{} is not UTF-8: {}", path.display(), error.utf8_error())))?;
+        let source = Source::new(path.display().to_string(), text, Origin::Folder(folder.to_owned()));
+        Recipe::read(&source)
+    }
+
+    /// Reads a recipe's text.
+    pub fn read(source: &Arc<Source>) -> Result<(Recipe, Vec<Diagnostic>)> {
+        read_document(source, |decoder, node| recipe(decoder, node, source))
+    }
+}
+
+fn missing(folder: &Path) -> Error {
+    let error = Error::usage(format!("{} has no {FILE_NAME}, so it is no component", folder.display()));
+    if folder.join("Dockerfile").exists() {
+        return error.hint("it has a Dockerfile: build it with buildah or docker, push it, and name the image instead");
+    }
+    if !folder.exists() {
+        return Error::usage(format!("there is no folder {}", folder.display()))
+            .hint("@pkg: is relative to the blueprint's own folder");
+    }
+    error.hint("the book's chapter on components says what stands in it")
+}
+
+fn recipe(decoder: &mut Decoder<'_, '_>, node: &Node, source: &Arc<Source>) -> Option<Recipe> {
+    let fields = decoder.fields(node, &RECIPE)?;
+    let image = fields.get("image").and_then(|node| name_part(decoder, node, "`image`"));
+    let organisation = fields.get("org").and_then(|node| name_part(decoder, node, "`org`"));
+    let arches = fields.get("arches").and_then(|node| {
+        decoder.list(node, "`arches`", |decoder, node| {
+            decoder.word(node, "an entry of `arches`", &ARCH_WORDS).map(|arch| arch.value)
+        })
+    });
+    let flag = |decoder: &mut Decoder<'_, '_>, key: &str| {
+        let value = fields.get(key).and_then(|node| decoder.bool(node, &format!("`{key}`")));
+        value.is_some_and(|value| value.value)
+    };
+    let recipe = Recipe {
+        source: source.clone(),
+        organisation: organisation.map_or_else(|| ORGANISATION.to_owned(), |text| text.value),
+        tag: fields.get("tag").and_then(|node| tag(decoder, node)),
+        arches: arches.unwrap_or_else(|| Arch::ALL.to_vec()),
+        suite: plain(decoder, &fields, "suite").unwrap_or_else(|| SUITE.to_owned()),
+        areas: plain_list(decoder, &fields, "areas").unwrap_or_default(),
+        packages: list(decoder, &fields, "packages"),
+        recommends: flag(decoder, "recommends"),
+        without: plain_list(decoder, &fields, "without"),
+        certificates: flag(decoder, "ca-certificates"),
+        keep: list(decoder, &fields, "keep"),
+        drop: list(decoder, &fields, "drop"),
+        cargo: fields.get("cargo").and_then(|node| cargo(decoder, node)),
+        files: entries(decoder, &fields, "files", file),
+        symlinks: entries(decoder, &fields, "symlinks", symlink),
+        users: entries(decoder, &fields, "users", user),
+        groups: entries(decoder, &fields, "groups", group),
+        kernel: fields.get("kernel").and_then(|node| kernel(decoder, node)),
+        microcode: flag(decoder, "microcode"),
+        run: Run {
+            entrypoint: plain_list(decoder, &fields, "entrypoint").unwrap_or_default(),
+            command: plain_list(decoder, &fields, "command").unwrap_or_default(),
+            env: plain_list(decoder, &fields, "env").unwrap_or_default(),
+            workdir: plain(decoder, &fields, "workdir").unwrap_or_default(),
+            user: plain(decoder, &fields, "user").unwrap_or_default(),
+        },
+        config: fields.get("config").and_then(|node| decoder.label(node)),
+        image: image?,
+    };
+    for (key, needs) in [("keep", "packages"), ("drop", "packages"), ("ca-certificates", "packages")] {
+        if let (Some(named), None) = (fields.key(key), fields.get(needs)) {
+            decoder.mistake(named, format!("`{key}` is about the files of packages, and there is no `{needs}`"));
+        }
+    }
+    Some(recipe)
+}
+
+/// A part of an image's name: what registries take.
+fn name_part(decoder: &mut Decoder<'_, '_>, node: &Node, what: &str) -> Option<Spanned<String>> {
+    let text = decoder.clean_text(node, what)?;
+    let good = |part: &str| {
+        let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        ends(part.chars().next())
+            && ends(part.chars().last())
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
+    };
+    if text.len() <= 128 && text.split('/').all(good) {
+        return Some(text);
+    }
+    let diagnostic = text.place.mistake(format!("{what} is no part of an image's name"));
+    decoder.push(diagnostic.help("lower-case letters and digits, with `.`, `_`, `-` and `/` between them"));
+    None
+}
+
+fn tag(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<String> {
+    let text = decoder.clean_text(node, "`tag`")?;
+    let shown = text.replace("%h", "");
+    let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !text.is_empty() && text.len() <= 80 && shown.chars().all(good) && !text.starts_with(['.', '-']) {
+        return Some(text.value);
+    }
+    let diagnostic = text.place.mistake("`tag` is no tag");
+    decoder.push(diagnostic.help("letters and digits with `.`, `_` and `-`; %h for the content's hash"));
+    None
+}
+
+fn plain(decoder: &mut Decoder<'_, '_>, fields: &Fields<'_>, key: &str) -> Option<String> {
+    fields.get(key).and_then(|node| decoder.clean_text(node, &format!("`{key}`"))).map(|text| text.value)
+}
+
+fn list(decoder: &mut Decoder<'_, '_>, fields: &Fields<'_>, key: &str) -> Vec<Spanned<String>> {
+    fields.get(key).and_then(|node| decoder.texts(node, &format!("`{key}`"))).unwrap_or_default()
+}
+
+fn plain_list(decoder: &mut Decoder<'_, '_>, fields: &Fields<'_>, key: &str) -> Option<Vec<String>> {
+    let texts = fields.get(key).and_then(|node| decoder.texts(node, &format!("`{key}`")))?;
+    Some(texts.into_iter().map(|text| text.value).collect())
+}
+
+fn entries<T>(
+    decoder: &mut Decoder<'_, '_>,
+    fields: &Fields<'_>,
+    key: &str,
+    read: fn(&mut Decoder<'_, '_>, &Node) -> Option<T>,
+) -> Vec<T> {
+    let entries = fields.get(key).and_then(|node| decoder.list(node, &format!("`{key}`"), read));
+    entries.unwrap_or_default()
+}
+
+/// A path in the image, without `/` at its ends and `..` in it.
+fn image_path(decoder: &mut Decoder<'_, '_>, node: &Node, what: &str) -> Option<Spanned<String>> {
+    let text = decoder.clean_text(node, what)?;
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if parts.is_empty() || parts.contains(&"..") || text.len() > 4095 || parts.iter().any(|part| part.len() > 255) {
+        let diagnostic = text.place.mistake(format!("{what} is no path in the image"));
+        decoder.push(diagnostic.help("paths are relative to the root of the image, without `..`"));
+        return None;
+    }
+    let path = parts.join("/");
+    Some(text.map(|_| path))
+}
+
+/// A path in the recipe's folder. What lies elsewhere would not be part of the component's hash.
+fn folder_path(decoder: &mut Decoder<'_, '_>, node: &Node, what: &str) -> Option<Spanned<String>> {
+    let text = decoder.clean_text(node, what)?;
+    if text.is_empty() || text.starts_with('/') || text.split('/').any(|part| part == "..") {
+        let diagnostic = text.place.mistake(format!("{what} is not in the recipe's folder"));
+        decoder.push(diagnostic.help("a relative path without `..`"));
+        return None;
+    }
+    Some(text)
+}
+
+fn cargo(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<Cargo> {
+    let fields = decoder.fields(node, &CARGO)?;
+    let package = fields.get("package").and_then(|node| decoder.clean_text(node, "`package` of `cargo`"))?;
+    let path = match fields.get("path") {
+        Some(node) => decoder.clean_text(node, "`path` of `cargo`")?,
+        None => Spanned::new(".".to_owned(), package.place.clone()),
+    };
+    let binary = match fields.get("binary") {
+        Some(node) => decoder.clean_text(node, "`binary` of `cargo`")?.value,
+        None => package.value.clone(),
+    };
+    let install = match fields.get("install") {
+        Some(node) => image_path(decoder, node, "`install` of `cargo`")?,
+        None => Spanned::new(format!("usr/bin/{binary}"), package.place.clone()),
+    };
+    Some(Cargo { path, package: package.value, binary, install })
+}
+
+fn file(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<File> {
+    let fields = decoder.fields(node, &FILE)?;
+    let path = fields.get("path").and_then(|node| image_path(decoder, node, "`path`"));
+    let directory = fields.get("directory").and_then(|node| decoder.bool(node, "`directory`"));
+    let text = fields.get("contents").and_then(|node| decoder.any_text(node, "`contents`"));
+    let source = fields.get("source").and_then(|node| folder_path(decoder, node, "`source`"));
+    let mode = fields.get("mode").and_then(|node| decoder.mode(node, "`mode`")).map(|mode| mode.value);
+    let number = |decoder: &mut Decoder<'_, '_>, key: &str| match fields.get(key) {
+        Some(node) => id(decoder, node, key),
+        None => Some(0),
+    };
+    let (uid, gid) = (number(decoder, "uid"), number(decoder, "gid"));
+    let directory = directory.is_some_and(|directory| directory.value);
+    let said = usize::from(directory)
+        + usize::from(fields.get("contents").is_some())
+        + usize::from(fields.get("source").is_some());
+    if said != 1 {
+        let message = "a file has one of `source`, `contents` and `directory: true`";
+        let found = if said == 0 { "this has none" } else { "this has more than one" };
+        decoder.mistake(node, format!("{message}; {found}"));
+        return None;
+    }
+    let content = match (directory, text, source) {
+        (true, ..) => FileContent::Directory,
+        (_, Some(text), _) => FileContent::Text(text.value),
+        (_, _, Some(source)) => FileContent::Source(source),
+        _ => return None,
+    };
+    Some(File { path: path?, content, mode, uid: uid?, gid: gid? })
+}
+
+fn symlink(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<Symlink> {
+    let fields = decoder.fields(node, &SYMLINK)?;
+    let path = fields.get("path").and_then(|node| image_path(decoder, node, "`path`"));
+    let target = fields.get("target").and_then(|node| decoder.clean_text(node, "`target`"))?;
+    if target.is_empty() || target.len() > 4095 {
+        let diagnostic = target.place.mistake("`target` of a symbolic link has 1 to 4095 bytes");
+        decoder.push(diagnostic);
+        return None;
+    }
+    Some(Symlink { path: path?, target: target.value })
+}
+
+fn id(decoder: &mut Decoder<'_, '_>, node: &Node, key: &str) -> Option<u32> {
+    // The last number means "unchanged" in the system calls (chown(2)).
+    decoder.integer::<u32>(node, &format!("`{key}`"), 0, i128::from(u32::MAX) - 1).map(|number| number.value)
+}
+
+/// What may stand in a field of passwd(5) and group(5).
+fn field(decoder: &mut Decoder<'_, '_>, node: &Node, what: &str) -> Option<Spanned<String>> {
+    let text = decoder.clean_text(node, what)?;
+    if let Some(at) = text.find([':', ',']) {
+        let diagnostic = decoder.part(node, at..at + 1).mistake(format!("{what} has a separator of passwd in it"));
+        decoder.push(diagnostic);
+        return None;
+    }
+    Some(text)
+}
+
+fn account_name(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<Spanned<String>> {
+    let text = field(decoder, node, "`name`")?;
+    let good = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if text.is_empty() || text.len() > 32 || text.starts_with('-') || !text.chars().all(good) {
+        let diagnostic = text.place.mistake("`name` is no name of a user or group");
+        decoder.push(diagnostic.help("1 to 32 letters, digits, `_`, `-` and `.`"));
+        return None;
+    }
+    Some(text)
+}
+
+fn user(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<User> {
+    let fields = decoder.fields(node, &USER)?;
+    let name = fields.get("name").and_then(|node| account_name(decoder, node));
+    let uid = fields.get("uid").and_then(|node| id(decoder, node, "uid"));
+    let gid = match fields.get("gid") {
+        Some(node) => id(decoder, node, "gid"),
+        None => uid,
+    };
+    let mut text = |key: &str, default: &str| match fields.get(key) {
+        Some(node) => field(decoder, node, &format!("`{key}`")).map(|text| text.value),
+        None => Some(default.to_owned()),
+    };
+    let (home, shell) = (text("home", "/"), text("shell", "/usr/sbin/nologin"));
+    let groups = plain_list(decoder, &fields, "groups").unwrap_or_default();
+    Some(User { name: name?.value, uid: uid?, gid: gid?, home: home?, shell: shell?, groups })
+}
+
+fn group(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<Group> {
+    let fields = decoder.fields(node, &GROUP)?;
+    let name = fields.get("name").and_then(|node| account_name(decoder, node));
+    let gid = fields.get("gid").and_then(|node| id(decoder, node, "gid"));
+    Some(Group { name: name?.value, gid: gid? })
+}
+
+fn kernel(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<Kernel> {
+    let fields = decoder.fields(node, &KERNEL)?;
+    let package = fields.get("package").and_then(|node| decoder.clean_text(node, "`package`"))?;
+    Some(Kernel::Package(package))
+}
