@@ -141,6 +141,11 @@ fn every_key_is_in_the_book() {
     keys(&moby::blueprint::BLUEPRINT, &mut all);
     let missing: Vec<_> = all.into_iter().filter(|key| !book.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
+
+    let book = std::fs::read_to_string("docs/components.md").unwrap();
+    for key in moby::component::recipe::RECIPE.keys {
+        assert!(book.contains(&format!("`{}`", key.name)), "the book says nothing of `{}` in recipes", key.name);
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub struct BuildArguments {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// One output file, - for standard output; for formats that are one stream
-    #[arg(short, long = "o", alias = "output", value_name = "FILE", conflicts_with_all = ["name", "dir"])]
+    #[arg(short, long, alias = "o", value_name = "FILE", conflicts_with_all = ["name", "dir"])]
     output: Option<PathBuf>,
     /// Architecture to build for: amd64, arm64 [default: this machine's]
     #[arg(long, value_name = "ARCH")]

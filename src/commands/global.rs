@@ -9,26 +9,29 @@ use crate::net::{Mirror, Net, NetOptions};
 use crate::store::Store;
 use crate::ui::{Mode, Ui};
 
+/// What these flags stand under in every verb's help.
+const HEADING: &str = "Options of every command";
+
 /// Flags that every verb understands.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
     /// Folder of the store [default: $XDG_CACHE_HOME/moby]
-    #[arg(long, global = true, value_name = "DIR", env = "MOBY_CACHE")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "DIR", env = "MOBY_CACHE")]
     cache: Option<PathBuf>,
     /// Mirror of a registry, of all registries without REG=; may be repeated
-    #[arg(long, global = true, value_name = "[REG=]URL")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "[REG=]URL")]
     mirror: Vec<Mirror>,
     /// Further certificate authorities to trust, PEM; may be repeated
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
     cert_file: Vec<PathBuf>,
     /// Registry to speak plain http with; loopback is always allowed; may be repeated
-    #[arg(long, global = true, value_name = "HOST[:PORT]")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "HOST[:PORT]")]
     insecure: Vec<String>,
     /// Show warnings only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = HEADING)]
     quiet: bool,
     /// Show progress as JSON events, one a line, on standard error
-    #[arg(long, global = true, conflicts_with = "quiet")]
+    #[arg(long, global = true, help_heading = HEADING, conflicts_with = "quiet")]
     json: bool,
 }
 

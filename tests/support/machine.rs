@@ -72,8 +72,35 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
+/// How many machines run now. An emulated processor keeps one of ours busy: more machines than processors would only
+/// wait for each other, and for their own clocks.
+static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// One of the places for running machines.
+struct Place;
+
+impl Place {
+    fn take() -> Place {
+        let most = thread::available_parallelism().map_or(1, |count| count.get());
+        let mut running = RUNNING.0.lock().expect("the count of machines");
+        while *running >= most {
+            running = RUNNING.1.wait(running).expect("the count of machines");
+        }
+        *running += 1;
+        Place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *RUNNING.0.lock().expect("the count of machines") -= 1;
+        RUNNING.1.notify_one();
+    }
+}
+
 /// A machine started with `moby run`. Dropping it ends it.
 pub struct Machine {
+    _place: Place,
     child: Child,
     console: Arc<(Mutex<Console>, Condvar)>,
     /// Where `expect` goes on reading.
@@ -89,6 +116,7 @@ struct Console {
 impl Machine {
     /// Starts `moby run ARGUMENTS`.
     pub fn start(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Machine {
+        let place = Place::take();
         let mut run = command(["run"]);
         run.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = run.spawn().expect("starting moby run");
@@ -108,7 +136,7 @@ impl Machine {
                 }
             }
         });
-        Machine { child, console, position: 0 }
+        Machine { _place: place, child, console, position: 0 }
     }
 
     /// Waits for `text` behind what was found before. Fails the test, showing the console, at the deadline or the end.
