@@ -11,7 +11,7 @@ use super::{
 use crate::Arch;
 use crate::blueprint::Spanned;
 use crate::deb::{Package, ResolveOptions};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Exit, Result};
 use crate::rootfs::image_rules::GENERATED_TIME;
 use crate::rootfs::{Content, Tree};
 use crate::store::{Descriptor, Layer};
@@ -52,13 +52,13 @@ impl Components<'_> {
     fn userland(&self, recipe: &Recipe, arch: Arch, materials: &mut Materials) -> Result<Tree> {
         let mut tree = self.packages(recipe, arch, materials)?;
         drop::documentation(&mut tree);
-        drop::paths(&mut tree, &texts(&recipe.drop)).context(recipe.source.name())?;
+        drop::paths(&mut tree, &texts(&recipe.drop)).map_err(|error| point(recipe, &recipe.drop, error))?;
         if recipe.certificates {
             certificates::bundle(&mut tree, TIME)?;
         }
         if !recipe.keep.is_empty() {
-            tree =
-                keep::keep(&tree, &texts(&recipe.keep), &own(recipe), arch, TIME).context(recipe.source.name())?.tree;
+            let kept = keep::keep(&tree, &texts(&recipe.keep), &own(recipe), arch, TIME);
+            tree = kept.map_err(|error| point(recipe, &recipe.keep, error))?.tree;
         }
         Ok(tree)
     }
@@ -66,6 +66,11 @@ impl Components<'_> {
     /// The recipe's packages and what they depend on, unpacked over each other.
     fn packages(&self, recipe: &Recipe, arch: Arch, materials: &mut Materials) -> Result<Tree> {
         let archive = self.materials.archive(recipe, arch)?;
+        let wrong: Vec<_> =
+            recipe.packages.iter().filter_map(|package| Some((package, archive.check(package).err()?))).collect();
+        if !wrong.is_empty() {
+            return Err(mistakes(recipe, wrong));
+        }
         let options = ResolveOptions { recommends: recipe.recommends, without: recipe.without.clone() };
         let packages = archive.resolve(&texts(&recipe.packages), &options).context(recipe.source.name())?;
         materials.packages = packages.iter().map(material).collect();
@@ -85,6 +90,28 @@ impl Components<'_> {
             }
         }
     }
+}
+
+/// Shows an error at the entry of the recipe that it is about, if it names one.
+fn point(recipe: &Recipe, entries: &[Spanned<String>], error: Error) -> Error {
+    let names = |text: &str| error.message().split([' ', ',', '"']).any(|word| word == text);
+    match entries.iter().find(|entry| error.exit() == Exit::Usage && names(entry)) {
+        Some(entry) => mistakes(recipe, vec![(entry, error)]),
+        None => error.context(recipe.source.name()),
+    }
+}
+
+/// Errors that have places in the recipe. One that is no mistake of the recipe stands for all.
+fn mistakes(recipe: &Recipe, found: Vec<(&Spanned<String>, Error)>) -> Error {
+    let mut diagnostics = Vec::new();
+    for (entry, error) in found {
+        if error.exit() != Exit::Usage {
+            return error;
+        }
+        diagnostics.push(entry.place.mistake(error.message()).help_if(error.hint_text().map(str::to_owned)));
+    }
+    let count = if diagnostics.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", diagnostics.len()) };
+    Error::mistakes(format!("{count} in {}", recipe.source.name()), diagnostics)
 }
 
 /// The paths that the recipe itself puts into the image.

@@ -85,6 +85,11 @@ impl<'a> Archive<'a> {
         Ok(packages.into_iter().map(Arc::unwrap_or_clone).collect())
     }
 
+    /// Refuses a request (`name` or `name=version`) that names nothing of the archive, with what is like it.
+    pub fn check(&self, request: &str) -> Result<()> {
+        resolve::check(self, request)
+    }
+
     /// The highest version of a package, if the archive has one.
     pub fn package(&self, name: &str) -> Result<Option<Package>> {
         let newest =

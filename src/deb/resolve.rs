@@ -82,6 +82,12 @@ pub(super) fn resolve(
     resolver.search(needs)
 }
 
+/// Refuses a request (`name` or `name=version`) that names nothing of the archive.
+pub(super) fn check(universe: &dyn Universe, request: &str) -> Result<()> {
+    let mut resolver = Resolver { universe, recommends: false, without: BTreeSet::new(), known: HashMap::new() };
+    resolver.request(request).map(drop)
+}
+
 /// Alternatives of which one is needed.
 struct Need {
     alternatives: Alternatives,
