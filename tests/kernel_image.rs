@@ -242,3 +242,38 @@ fn microcode_of_both_vendors() {
     assert_eq!((intel % 16, &bytes[intel..][..4]), (0, &b"\x01\0\0\0"[..]));
     eprintln!("{} bytes of microcode", bytes.len());
 }
+
+/// The recipe `kernels/tiny`, compiled: minutes of all processors and 4 GiB of disk, so only on request, with
+/// `MOBY_TEST_COMPILE` set to the architectures (`amd64,arm64`). `MOBY_TEST_KEEP` names a folder for the kernels.
+#[test]
+fn the_tiny_kernel_is_compiled() {
+    let Ok(wanted) = std::env::var("MOBY_TEST_COMPILE") else {
+        return eprintln!("not run: it takes ten minutes; MOBY_TEST_COMPILE=amd64 runs it");
+    };
+    let store = kept();
+    for arch in wanted.split(',').map(|name| name.parse::<Arch>().unwrap()) {
+        let source =
+            tree_of(&store, "trixie", &[], arch, |archive| Ok(vec![archive.package("linux-source-6.12")?.unwrap()]));
+        let Some(source) = source else { return };
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/tiny");
+        let options = ["common.config".to_string(), format!("{arch}.config")]
+            .map(|name| kernel::OptionFile { text: fs::read_to_string(folder.join(&name)).unwrap(), name });
+        let order = kernel::Order { source: &source, options: &options, arch, time: 1_700_000_000 };
+        let started = std::time::Instant::now();
+        let tree = kernel::compile(&order, &store, &Ui::new(Mode::Plain)).unwrap_or_else(|error| {
+            panic!("{error}\n{}", error.hint_text().unwrap_or(""));
+        });
+        eprintln!("{arch}: compiled in {:?}", started.elapsed());
+        let image = image(&tree, &store, arch);
+        let content = content(&image, b"kernel");
+        eprintln!("{arch}: {} bytes, {}", content.size, content.digest);
+        assert!(content.size < 32 << 20);
+        let tar = index(&store, &self::content(&image, b"kernel.tar"));
+        let names: Vec<_> = tar.index.entries.iter().map(|entry| String::from_utf8_lossy(&entry.path)).collect();
+        assert!(names.iter().any(|name| name.ends_with("-tiny/modules.builtin")), "{names:?}");
+        assert!(names.iter().any(|name| name.ends_with("-tiny/modules.dep")), "{names:?}");
+        if let Ok(folder) = std::env::var("MOBY_TEST_KEEP") {
+            fs::write(Path::new(&folder).join(format!("kernel-{arch}")), content.read(1 << 30).unwrap()).unwrap();
+        }
+    }
+}
