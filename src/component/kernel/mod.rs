@@ -29,6 +29,7 @@ mod host_tools;
 mod module;
 mod options;
 mod tables;
+mod trie;
 
 pub use choose::packages;
 pub use compile::{Order, compile};
