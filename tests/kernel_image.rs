@@ -157,9 +157,17 @@ fn compare_with_depmod(layer: &Layer, version: &str) {
         Err(error) if std::env::var_os("CI").is_none() => return eprintln!("not judged: depmod: {error}"),
         Err(error) => panic!("depmod, which the package kmod has: {error}"),
     }
-    for name in ["modules.dep", "modules.alias", "modules.softdep", "modules.devname", "modules.symbols"] {
+    let texts = ["dep", "alias", "softdep", "devname", "symbols"];
+    let tries = ["dep.bin", "alias.bin", "symbols.bin", "builtin.bin", "builtin.alias.bin"];
+    for name in texts.into_iter().chain(tries) {
+        let name = format!("modules.{name}");
         let path = format!("lib/modules/{version}/{name}");
         let (ours, theirs) = (read(layer, &path), fs::read(folder.path().join(&path)).unwrap());
+        if name.ends_with(".bin") {
+            let different = ours.iter().zip(&theirs).position(|(ours, theirs)| ours != theirs);
+            assert!(ours == theirs, "{name}: {} and {} bytes, first different {different:?}", ours.len(), theirs.len());
+            continue;
+        }
         let (ours, theirs) = (String::from_utf8(ours).unwrap(), String::from_utf8(theirs).unwrap());
         if name == "modules.symbols" {
             let sorted = |text: &str| text.lines().map(str::to_string).collect::<BTreeSet<_>>();
@@ -241,4 +249,39 @@ fn microcode_of_both_vendors() {
     let intel = at(b"GenuineIntel.bin");
     assert_eq!((intel % 16, &bytes[intel..][..4]), (0, &b"\x01\0\0\0"[..]));
     eprintln!("{} bytes of microcode", bytes.len());
+}
+
+/// The recipe `kernels/tiny`, compiled: minutes of all processors and 4 GiB of disk, so only on request, with
+/// `MOBY_TEST_COMPILE` set to the architectures (`amd64,arm64`). `MOBY_TEST_KEEP` names a folder for the kernels.
+#[test]
+fn the_tiny_kernel_is_compiled() {
+    let Ok(wanted) = std::env::var("MOBY_TEST_COMPILE") else {
+        return eprintln!("not run: it takes ten minutes; MOBY_TEST_COMPILE=amd64 runs it");
+    };
+    let store = kept();
+    for arch in wanted.split(',').map(|name| name.parse::<Arch>().unwrap()) {
+        let source =
+            tree_of(&store, "trixie", &[], arch, |archive| Ok(vec![archive.package("linux-source-6.12")?.unwrap()]));
+        let Some(source) = source else { return };
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/tiny");
+        let options = ["common.config".to_string(), format!("{arch}.config")]
+            .map(|name| kernel::OptionFile { text: fs::read_to_string(folder.join(&name)).unwrap(), name });
+        let order = kernel::Order { source: &source, options: &options, arch, time: 1_700_000_000 };
+        let started = std::time::Instant::now();
+        let tree = kernel::compile(&order, &store, &Ui::new(Mode::Plain)).unwrap_or_else(|error| {
+            panic!("{error}\n{}", error.hint_text().unwrap_or(""));
+        });
+        eprintln!("{arch}: compiled in {:?}", started.elapsed());
+        let image = image(&tree, &store, arch);
+        let content = content(&image, b"kernel");
+        eprintln!("{arch}: {} bytes, {}", content.size, content.digest);
+        assert!(content.size < 32 << 20);
+        let tar = index(&store, &self::content(&image, b"kernel.tar"));
+        let names: Vec<_> = tar.index.entries.iter().map(|entry| String::from_utf8_lossy(&entry.path)).collect();
+        assert!(names.iter().any(|name| name.ends_with("-tiny/modules.builtin")), "{names:?}");
+        assert!(names.iter().any(|name| name.ends_with("-tiny/modules.dep")), "{names:?}");
+        if let Ok(folder) = std::env::var("MOBY_TEST_KEEP") {
+            fs::write(Path::new(&folder).join(format!("kernel-{arch}")), content.read(1 << 30).unwrap()).unwrap();
+        }
+    }
 }

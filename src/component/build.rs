@@ -11,7 +11,7 @@ use super::{
 use crate::Arch;
 use crate::blueprint::Spanned;
 use crate::deb::{Package, ResolveOptions};
-use crate::error::{Context, Error, Exit, Result};
+use crate::error::{Context, Error, Exit, IoContext, Result};
 use crate::rootfs::image_rules::GENERATED_TIME;
 use crate::rootfs::{Content, Tree};
 use crate::store::{Descriptor, Layer};
@@ -88,6 +88,20 @@ impl Components<'_> {
                 let tree = merge(Tree::new(TIME), &packages, &archive.fetch_all(&packages)?)?;
                 kernel::image_of_packages(&tree, self.store, arch, self.ui, TIME)
             }
+            Kernel::Source { package, config } => {
+                let found = archive.package(package)?;
+                let packages: Vec<Package> = found.into_iter().collect();
+                if packages.is_empty() {
+                    return Err(Error::usage(format!("the archive has no package {}", package.as_str())))
+                        .context(recipe.source.name());
+                }
+                materials.packages = packages.iter().map(material).collect();
+                let source = merge(Tree::new(TIME), &packages, &archive.fetch_all(&packages)?)?;
+                let options = config.iter().map(|name| options(component, name, arch)).collect::<Result<Vec<_>>>()?;
+                let order = kernel::Order { source: &source, options: &options, arch, time: TIME };
+                let tree = kernel::compile(&order, self.store, self.ui).context(recipe.source.name())?;
+                kernel::image_of_packages(&tree, self.store, arch, self.ui, TIME)
+            }
         }
     }
 }
@@ -112,6 +126,14 @@ fn mistakes(recipe: &Recipe, found: Vec<(&Spanned<String>, Error)>) -> Error {
     }
     let count = if diagnostics.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", diagnostics.len()) };
     Error::mistakes(format!("{count} in {}", recipe.source.name()), diagnostics)
+}
+
+/// A file of the kernel's options in the component's folder.
+fn options(component: &Component, name: &str, arch: Arch) -> Result<kernel::OptionFile> {
+    let name = name.replace("$ARCH", arch.name());
+    let path = component.folder.join(&name);
+    let text = std::fs::read_to_string(&path).at("reading", &path)?;
+    Ok(kernel::OptionFile { name, text })
 }
 
 /// The paths that the recipe itself puts into the image.

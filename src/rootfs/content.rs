@@ -121,7 +121,8 @@ impl Content {
         if self.size > limit {
             return Err(Error::refused(format!("{} bytes where at most {limit} are expected", self.size)));
         }
-        let mut bytes = Vec::new();
+        // All at once: a vector that grows takes three times as much while it moves.
+        let mut bytes = Vec::with_capacity(usize::try_from(self.size).unwrap_or(0));
         self.copy_to(&mut bytes)?;
         Ok(bytes)
     }

@@ -6,7 +6,8 @@ use std::io::{BufWriter, Read, Write};
 use rayon::prelude::*;
 
 use super::module;
-use super::tables::{Module, Modules, Symbols, is_module};
+use super::tables::{self, Module, Modules, Symbols, is_module};
+use super::trie;
 use crate::Arch;
 use crate::error::{Context, Error, IoContext, Result};
 use crate::formats::tar::{Member, MemberKind, Writer};
@@ -22,7 +23,7 @@ const DIGEST_KIND: &str = "kernel-tar-digest-1";
 /// The largest module that is read, inflated. The largest of Debian (amdgpu) has 25 MiB.
 const MODULE_LIMIT: u64 = 128 << 20;
 /// Modules that are read at a time have at most this many bytes together, a larger one is read alone.
-const BATCH: u64 = 16 << 20;
+const BATCH: u64 = 8 << 20;
 /// How much larger a compressed module is taken to be when it is inflated. Debian's are 4 times as large.
 const INFLATION: u64 = 5;
 /// `modules.order`, `modules.builtin` and the like; the largest of Debian has 300 KiB.
@@ -169,14 +170,26 @@ fn add_tables(mut modules: Tree, version: &[u8], arch: Arch, time: i64, task: &T
         }
     }
     let order = table(&modules, &base, "modules.order")?;
-    let tables = Modules::new(read, symbols, &order)?;
+    let built_in = table(&modules, &base, "modules.builtin")?;
+    let built_in_info = table(&modules, &base, "modules.builtin.modinfo")?;
+    let all = Modules::new(read, symbols, &order)?;
+    // One after the other: a trie is larger than what it becomes.
+    let encoded = |(text, trie): (Vec<u8>, trie::Trie)| trie.encode().map(|trie| (text, trie));
+    let (aliases, alias_trie) = encoded(all.aliases())?;
+    let (dependencies, dependency_trie) = encoded(all.dependencies()?)?;
+    let (symbols, symbol_trie) = encoded(all.symbols())?;
     let origin = modules.inode(modules.root()).origin;
     for (name, bytes) in [
-        ("modules.alias", tables.aliases()),
-        ("modules.dep", tables.dependencies()?),
-        ("modules.devname", tables.device_nodes()),
-        ("modules.softdep", tables.soft_dependencies()),
-        ("modules.symbols", tables.symbols()),
+        ("modules.alias", aliases),
+        ("modules.alias.bin", alias_trie),
+        ("modules.builtin.alias.bin", tables::built_in_aliases(&built_in_info).encode()?),
+        ("modules.builtin.bin", tables::built_in(&built_in).encode()?),
+        ("modules.dep", dependencies),
+        ("modules.dep.bin", dependency_trie),
+        ("modules.devname", all.device_nodes()),
+        ("modules.softdep", all.soft_dependencies()),
+        ("modules.symbols", symbols),
+        ("modules.symbols.bin", symbol_trie),
     ] {
         let kind = Kind::File(Content::bytes(bytes));
         let inode = Inode { meta: Meta::root(0o644, time), kind, origin };

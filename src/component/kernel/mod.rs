@@ -12,7 +12,7 @@
 //! | `module.rs` | a module's bytes -> what it says about itself |
 //! | `tables.rs`, `trie.rs` | all modules -> depmod's tables, as text and in kmod's binary form |
 //! | `archive.rs` | a kernel's tree -> `kernel.tar` in the store |
-//! | `compile.rs`, `options.rs` | Debian's kernel source and a list of options -> a kernel's tree |
+//! | `compile.rs`, `options.rs`, `host_tools.rs` | Debian's kernel source and options -> a kernel's tree |
 //!
 //! Modules are neither stripped nor compressed anew: a kernel under Secure Boot loads what is signed, and the
 //! signature is over the file. The rest of Debian's packages is left out: `System.map` (a text that says where the
@@ -24,10 +24,16 @@
 
 mod archive;
 mod choose;
+mod compile;
+mod host_tools;
 mod module;
+mod options;
 mod tables;
+mod trie;
 
 pub use choose::packages;
+pub use compile::{Order, compile};
+pub use options::OptionFile;
 
 use crate::Arch;
 use crate::error::{Error, Result};

@@ -1,13 +1,15 @@
 //! The tables beside the modules that depmod(8) makes when a kernel is installed: which module needs which, and which
 //! names stand for a module (modules.dep(5)). The text is depmod's, byte for byte, except that the lines of
-//! `modules.symbols` are sorted, where depmod's have the order of its hash table.
+//! `modules.symbols` are sorted, where depmod's have the order of its hash table. Beside the text is the same as a
+//! [`Trie`], which kmod's modprobe reads; its bytes are depmod's too.
 //!
 //! What a module needs is told from its symbols, as depmod does; `depends=` of `.modinfo` is what the kernel's build
 //! found out in the same way and is taken where symbols were stripped off.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::module::Facts;
+use super::module::{Facts, parse_info};
+use super::trie::{Trie, normal_alias};
 use crate::error::{Error, Result};
 
 /// Limits of what is taken for a kernel: Debian's largest has 4,300 modules and 14,000 dependencies.
@@ -128,13 +130,11 @@ impl Modules {
     }
 
     /// `modules.dep`: for each module all that it needs, whatever that needs in turn behind it.
-    pub fn dependencies(&self) -> Result<Vec<u8>> {
-        let mut out = Vec::new();
+    pub fn dependencies(&self) -> Result<(Vec<u8>, Trie)> {
+        let (mut out, mut trie) = (Vec::new(), Trie::default());
         let mut total = 0;
         let mut seen = vec![usize::MAX; self.modules.len()];
         for (at, module) in self.modules.iter().enumerate() {
-            out.extend_from_slice(&module.path);
-            out.push(b':');
             let (mut all, mut pending) = (Vec::new(), vec![at as u32]);
             while let Some(next) = pending.pop() {
                 for need in &self.direct[next as usize] {
@@ -149,24 +149,32 @@ impl Modules {
                 return Err(Error::refused(format!("modules with more than {DEPENDENCY_LIMIT} dependencies")));
             }
             all.sort_by_key(|need| self.rank[*need as usize]);
+            let start = out.len();
+            out.extend_from_slice(&module.path);
+            out.push(b':');
             for need in all {
                 out.push(b' ');
                 out.extend_from_slice(&self.modules[need as usize].path);
             }
+            trie.insert(&module.name, &out[start..], at as u32);
             out.push(b'\n');
         }
-        Ok(out)
+        Ok((out, trie))
     }
 
     /// `modules.alias`: patterns of device names and other names that stand for a module.
-    pub fn aliases(&self) -> Vec<u8> {
+    pub fn aliases(&self) -> (Vec<u8>, Trie) {
         let mut out = b"# Aliases extracted from modules themselves.\n".to_vec();
-        for module in &self.modules {
+        let mut trie = Trie::default();
+        for (at, module) in self.modules.iter().enumerate() {
             for alias in module.values(Key::Alias) {
                 line(&mut out, &[b"alias", alias, &module.name]);
+                if let Some(alias) = normal_alias(alias) {
+                    trie.insert(&alias, &module.name, at as u32);
+                }
             }
         }
-        out
+        (out, trie)
     }
 
     /// `modules.softdep`: what should be loaded before or after a module, if it is there.
@@ -181,12 +189,15 @@ impl Modules {
     }
 
     /// `modules.symbols`: which module has a symbol.
-    pub fn symbols(&self) -> Vec<u8> {
+    pub fn symbols(&self) -> (Vec<u8>, Trie) {
         let mut out = b"# Aliases for symbols, used by symbol_request().\n".to_vec();
-        for (symbol, module) in self.exported() {
-            line(&mut out, &[b"alias", &[b"symbol:", symbol].concat(), &self.modules[module].name]);
+        let mut trie = Trie::default();
+        for (symbol, at) in self.exported() {
+            let (symbol, module) = ([b"symbol:", symbol].concat(), &self.modules[at].name);
+            line(&mut out, &[b"alias", &symbol, module]);
+            trie.insert(&symbol, module, at as u32);
         }
-        out
+        (out, trie)
     }
 
     /// Every exported symbol and the module that has it, by name.
@@ -220,6 +231,30 @@ impl Modules {
         }
         out
     }
+}
+
+/// What `modules.builtin` lists, a path a line: the names of what is compiled into the kernel.
+pub fn built_in(list: &[u8]) -> Trie {
+    let mut trie = Trie::default();
+    for path in list.split(|byte| *byte == b'\n').filter(|path| !path.is_empty()) {
+        trie.insert(&name_of(path), b"", 0);
+    }
+    trie
+}
+
+/// The aliases of what is compiled in, from `modules.builtin.modinfo`: texts `NAME.KEY=VALUE`, each with a closing zero
+/// byte.
+pub fn built_in_aliases(info: &[u8]) -> Trie {
+    let mut trie = Trie::default();
+    for (key, value) in parse_info(info) {
+        let at = key.iter().position(|byte| *byte == b'.');
+        if let Some((name, b".alias")) = at.map(|at| key.split_at(at))
+            && let Some(alias) = normal_alias(&value)
+        {
+            trie.insert(&alias, &name_of(name), 0);
+        }
+    }
+    trie
 }
 
 /// `char-major-10-229` is `c10:229`.

@@ -44,14 +44,14 @@ fn dependencies_are_complete_and_in_order() {
         .order("k/net/net-failover.ko\nk/net/failover.ko\nk/net/virtio_net.ko\n")
         .unwrap();
     assert_eq!(
-        text(modules.dependencies().unwrap()),
+        text(modules.dependencies().unwrap().0),
         "k/net/net-failover.ko.xz: k/net/failover.ko.xz\n\
          k/net/failover.ko.xz:\n\
          k/net/virtio_net.ko.xz: k/net/net-failover.ko.xz k/net/failover.ko.xz\n\
          k/a/not-listed.ko.xz: k/net/net-failover.ko.xz k/net/failover.ko.xz\n"
     );
     assert_eq!(
-        text(modules.symbols()),
+        text(modules.symbols().0),
         "# Aliases for symbols, used by symbol_request().\n\
          alias symbol:fail net_failover\nalias symbol:register failover\n"
     );
@@ -67,7 +67,7 @@ fn aliases_soft_dependencies_and_device_nodes() {
         .order("")
         .unwrap();
     assert_eq!(
-        text(modules.aliases()),
+        text(modules.aliases().0),
         "# Aliases extracted from modules themselves.\nalias devname:fuse fuse\nalias char-major-10-229 fuse\n\
          alias fs-fuse fuse\nalias char-major-10-* tun\nalias devname:net/tun tun\n"
     );
@@ -94,5 +94,18 @@ fn circles_and_twins_are_refused() {
     assert!(twins.order("").unwrap_err().message().contains("x/a-b.ko and y/a_b.ko"));
     // A module that uses what it exports itself is no circle.
     let own = new().add("a.ko", &[("depends", "a")], &["a"], &["a"]).order("").unwrap();
-    assert_eq!(text(own.dependencies().unwrap()), "a.ko:\n");
+    assert_eq!(text(own.dependencies().unwrap().0), "a.ko:\n");
+}
+
+#[test]
+fn what_is_built_in() {
+    let encoded = |trie: Trie| trie.encode().unwrap();
+    let mut expected = Trie::default();
+    expected.insert(b"crc32c_x", b"", 0);
+    expected.insert(b"ext4", b"", 0);
+    assert_eq!(encoded(built_in(b"kernel/fs/ext4/ext4.ko\nkernel/lib/crc32c-x.ko\n")), encoded(expected));
+    let mut expected = Trie::default();
+    expected.insert(b"fs_ext4", b"ext4", 0);
+    let info = b"ext4.alias=fs-ext4\0ext4.license=GPL\0nonsense\0alias=x\0";
+    assert_eq!(encoded(built_in_aliases(info)), encoded(expected));
 }

@@ -135,6 +135,14 @@ pub struct Symlink {
 pub enum Kernel {
     /// A package of the suite, or the metapackage that leads to one. `$ARCH` in it is the architecture's name.
     Package(Spanned<String>),
+    /// Debian's source, compiled without modules.
+    Source {
+        /// The package that has it.
+        package: Spanned<String>,
+        /// Files of options in the recipe's folder, later ones over earlier ones. `$ARCH` in them is the
+        /// architecture's name.
+        config: Vec<Spanned<String>>,
+    },
 }
 
 const ARCHES: Shape = Shape::List(&Shape::Word(&["amd64", "arm64"]));
@@ -228,12 +236,11 @@ pub static GROUP: Table = Table {
 /// The keys of `kernel`.
 pub static KERNEL: Table = Table {
     name: "`kernel` of a recipe",
-    keys: &[Key::new(
-        "package",
-        Shape::Text,
-        "package with the kernel, or the one that leads to it; $ARCH is replaced",
-    )
-    .required()],
+    keys: &[
+        Key::new("package", Shape::Text, "package with the kernel, or the one that leads to it; $ARCH is replaced"),
+        Key::new("source", Shape::Text, "package with the kernel's source, to be compiled, in place of `package`"),
+        Key::new("config", TEXTS, "with `source`: files of options on top of tinyconfig; $ARCH is replaced"),
+    ],
 };
 
 /// The JSON schema of recipes, draft 2020-12.

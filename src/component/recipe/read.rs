@@ -294,6 +294,41 @@ fn group(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<Group> {
 
 fn kernel(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<Kernel> {
     let fields = decoder.fields(node, &KERNEL)?;
-    let package = fields.get("package").and_then(|node| decoder.clean_text(node, "`package`"))?;
-    Some(Kernel::Package(package))
+    let package = fields.get("package").and_then(|node| decoder.clean_text(node, "`package`"));
+    let source = fields.get("source").and_then(|node| decoder.clean_text(node, "`source`"));
+    let config = fields
+        .get("config")
+        .and_then(|node| decoder.list(node, "`config`", |decoder, node| folder_path(decoder, node, "`config`")));
+    match (fields.get("package"), fields.get("source"), fields.get("config")) {
+        (Some(_), None, None) => Some(Kernel::Package(package?)),
+        (None, Some(_), Some(_)) => Some(Kernel::Source { package: source?, config: config? }),
+        _ => {
+            decoder.mistake(node, "a kernel has either `package`, or `source` and `config`");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kernel_of(kernel: &str) -> Result<Option<Kernel>> {
+        let text = format!("image: k\nkernel: {kernel}\n");
+        Recipe::read(&Source::new("build.yml", text, Origin::Remote)).map(|(recipe, _)| recipe.kernel)
+    }
+
+    #[test]
+    fn a_kernel_is_a_package_or_compiled() {
+        assert!(matches!(kernel_of("{package: a}").unwrap(), Some(Kernel::Package(name)) if name.as_str() == "a"));
+        let Some(Kernel::Source { package, config }) = kernel_of("{source: a, config: [b, c/$ARCH.config]}").unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!((package.as_str(), config.len(), config[1].as_str()), ("a", 2, "c/$ARCH.config"));
+        for wrong in ["{}", "{source: a}", "{config: [b]}", "{package: a, config: [b]}", "{package: a, source: b}"] {
+            assert_eq!(kernel_of(wrong).unwrap_err().exit(), crate::error::Exit::Usage, "{wrong}");
+        }
+        assert!(kernel_of("{source: a, config: [../b]}").is_err());
+    }
 }
