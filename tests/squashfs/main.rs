@@ -2,6 +2,7 @@
 //! root for owners, devices and mounts; without it they say so, and fail if `CI` is `true`.
 
 mod extracted;
+mod reading;
 mod sample;
 #[path = "../support/mod.rs"]
 mod support;
@@ -54,16 +55,20 @@ fn unsquashfs_unpacks_what_was_written() {
         let options = Options { compression, block_size, time: 1_700_000_000, threads: 2 };
         let summary = image(&tree, &path, &options);
         assert_eq!((summary.duplicates >= 7, summary.lost_xattrs.len()), (true, 0));
-        run(Command::new("unsquashfs").args(["-no-progress", "-quiet", "-strict-errors", "-d"]).args([
-            &folder.path().join("root"),
-            &path,
-        ]));
+        run(Command::new("unsquashfs")
+            .args(["-no-progress", "-quiet", "-strict-errors", "-d"])
+            .args([&folder.path().join("root"), &path]));
         extracted::compare(&tree, &folder.path().join("root"));
-        let listed = run(Command::new("unsquashfs").arg("-lls").arg(&path));
-        assert!(listed.contains("crw-r----- 7/8                   5,  1 1970-01-01"), "{listed}");
+        let listed = run(Command::new("unsquashfs").arg("-lln").arg(&path));
+        let device = listed.lines().find(|line| line.ends_with("squashfs-root/attributes/device"));
+        assert!(
+            device.is_some_and(|line| line.starts_with("crw-r----- 7/8 ") && line.contains(" 5,  1 ")),
+            "{device:?}"
+        );
+        assert_eq!(listed.matches('\n').count(), names(&tree) + 1, "a name has a line feed in it");
         let shown = run(Command::new("unsquashfs").arg("-s").arg(&path));
         println!("{compression}: {summary:?}\n{shown}");
-        assert!(shown.contains("exportable via NFS") && shown.contains("Tailends are packed"), "{shown}");
+        assert!(shown.contains("exportable via NFS") && shown.contains("Always-use-fragments"), "{shown}");
     }
 }
 
@@ -105,4 +110,10 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
         assert_eq!(digest(1), digest(2), "{compression}");
         assert_eq!(digest(1), digest(16), "{compression}");
     }
+}
+
+fn names(tree: &Tree) -> usize {
+    let mut count = 0;
+    tree.walk_all(|_, _| Ok(count += 1)).unwrap();
+    count
 }

@@ -68,7 +68,8 @@ fn meta(mode: u32, uid: u32, gid: u32, mtime: i64, xattrs: &[(&[u8], &[u8])]) ->
 /// Everything at once; `block` is the block size, around which the files' sizes lie.
 pub fn everything(block: usize) -> Tree {
     let mut s = Sample::new();
-    let capability: (&[u8], &[u8]) = (b"security.capability", &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let capability: (&[u8], &[u8]) =
+        (b"security.capability", &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let long = vec![b'v'; 3000];
     s.file("empty", vec![]);
     for (at, size) in [1, 100, block - 1, block, block + 1, 2 * block, 3 * block + 77].into_iter().enumerate() {
@@ -83,8 +84,13 @@ pub fn everything(block: usize) -> Tree {
     holes.extend(noise(block + 5, 91));
     s.file("holes", holes);
     s.put("bin/ping", meta(0o755, 0, 0, 1, &[capability]), Kind::File(Content::bytes(text(70_000, 50))));
-    s.put("bin/other", meta(0o4755, 0, 42, 2, &[capability, (b"user.note", b"x")]), Kind::File(Content::bytes(text(9, 51))));
-    let attributes: &[(&[u8], &[u8])] = &[(b"user.long", &long), (b"user.empty", b""), (b"trusted.overlay.opaque", b"y")];
+    s.put(
+        "bin/other",
+        meta(0o4755, 0, 42, 2, &[capability, (b"user.note", b"x")]),
+        Kind::File(Content::bytes(text(9, 51))),
+    );
+    let attributes: &[(&[u8], &[u8])] =
+        &[(b"user.long", &long), (b"user.empty", b""), (b"trusted.overlay.opaque", b"y")];
     s.put("attributes", meta(0o711, 1000, 1000, 3, attributes), Kind::folder());
     s.put("attributes/same-value", meta(0o600, 1, 2, 3, &[(b"user.other", &long)]), Kind::File(Content::bytes(*b"s")));
     s.put("attributes/link", meta(0o777, 7, 8, 4, &[(b"trusted.l", b"1")]), Kind::Symlink((*b"../bin/ping").into()));

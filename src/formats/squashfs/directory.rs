@@ -53,7 +53,8 @@ pub(super) fn write(table: &mut MetadataTable, names: &[Name<'_>]) -> io::Result
         let count = below_one_header(rest, size - indexed);
         let (now, later) = rest.split_at(count);
         rest = later;
-        let block = u32::try_from(first.inode.block).map_err(|_| io::Error::other("the inodes need more than 4 GiB"))?;
+        let block =
+            u32::try_from(first.inode.block).map_err(|_| io::Error::other("the inodes need more than 4 GiB"))?;
         for field in [count as u32 - 1, block, first.number] {
             table.write(&field.to_le_bytes())?;
         }
@@ -90,10 +91,13 @@ fn below_one_header(names: &[Name<'_>], used: usize) -> usize {
         let difference = i64::from(name.number) - i64::from(first.number);
         name.inode.block == first.inode.block && i16::try_from(difference).is_ok() && used <= METADATA_SIZE
     };
-    names.iter().take(ENTRIES_PER_HEADER).take_while({
-        let mut fits = fits;
-        move |name| fits(name)
-    })
-    .count()
-    .max(1)
+    names
+        .iter()
+        .take(ENTRIES_PER_HEADER)
+        .take_while({
+            let mut fits = fits;
+            move |name| fits(name)
+        })
+        .count()
+        .max(1)
 }

@@ -21,11 +21,13 @@ mod format;
 mod inode;
 mod metadata;
 mod pipeline;
+mod reader;
 mod writer;
 mod xattrs;
 
 pub use compression::Compression;
-pub use format::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, Superblock};
+pub use format::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, Reference, Superblock};
+pub use reader::{File, Inode, Kind, Listing, Reader, dump};
 pub use writer::write;
 
 use crate::error::{Error, Result};
