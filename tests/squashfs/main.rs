@@ -4,6 +4,7 @@
 mod extracted;
 mod reading;
 mod sample;
+mod speed;
 #[path = "../support/mod.rs"]
 mod support;
 

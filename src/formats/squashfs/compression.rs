@@ -131,6 +131,24 @@ impl Encoder {
         })
     }
 
+    /// Bytes that an encoder takes once it has seen a block. zstd says so itself: its tables depend on the level and
+    /// the block size in a way that no short formula follows.
+    pub(super) fn memory(compression: Compression, block_size: usize) -> io::Result<usize> {
+        let mut encoder = Encoder::new(compression, block_size)?;
+        Ok(match &mut encoder {
+            Encoder::None => 0,
+            // Measured with zlib-rs 0.6.
+            Encoder::Gzip(_) => 400 << 10,
+            // lzma-rust2's estimate is in KiB.
+            Encoder::Xz(options) => (options.lzma_options.get_memory_usage() as usize) << 10,
+            Encoder::Zstd(state) => {
+                let out = &mut Vec::with_capacity(zstd::zstd_safe::compress_bound(block_size));
+                state.compress_to_buffer(&vec![0; block_size], out)?;
+                state.context_mut().sizeof()
+            }
+        })
+    }
+
     /// Compresses a block into `out`, whose content is replaced. Returns whether it became smaller; if not, `out` is
     /// of no use.
     pub(super) fn encode(&mut self, block: &[u8], out: &mut Vec<u8>) -> io::Result<bool> {

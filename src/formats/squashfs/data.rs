@@ -177,9 +177,7 @@ impl<'a, W: Write> DataWriter<'a, W> {
             }
         }
         self.position += bytes.len() as u64;
-        if !compressed {
-            self.pipeline.recycle(bytes);
-        }
+        self.pipeline.recycle(bytes);
         Ok(true)
     }
 

@@ -10,7 +10,7 @@
 //! fragments, inode numbers, owners and extended attributes, padded to 4 KiB.
 //!
 //! The bytes depend on the tree and the options but for the number of threads. Memory: some 200 bytes for each
-//! inode, 4 for each block, and at most 36 MiB for blocks and compressors; where large blocks would need more, fewer
+//! inode, 4 for each block, and at most 40 MiB for blocks and compressors; where large blocks would need more, fewer
 //! threads are used than were asked for.
 
 mod check;
