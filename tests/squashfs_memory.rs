@@ -1,5 +1,6 @@
 //! Memory stays flat while a squashfs image is written, whatever its size and the number of threads: a process of its
 //! own, so that its peak is measured.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
 

@@ -1,5 +1,6 @@
 //! squashfs images before other judges: unsquashfs, which unpacks them, and the kernel, which mounts them. Both need
 //! root for owners, devices and mounts; without it they say so, and fail if `CI` is `true`.
+#![allow(clippy::unwrap_used)]
 
 mod extracted;
 mod reading;
@@ -9,12 +10,12 @@ mod speed;
 mod support;
 
 use std::fs::File;
-use std::io::{BufWriter, Cursor, Write};
+use std::io::{BufWriter, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::Command;
 
 use moby::formats::squashfs::{Compression, Options, Summary, write};
-use moby::rootfs::Tree;
+use moby::rootfs::{Content, Kind, Meta, Tree};
 use moby::store::Digest;
 
 const ALL: [Compression; 4] = [Compression::Zstd(6), Compression::Gzip(6), Compression::Xz, Compression::None];
@@ -34,6 +35,21 @@ fn is_root(what: &str) -> bool {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{what} needs root");
     eprintln!("skipped: {what} needs root");
     false
+}
+
+/// Whether the kernel took the image; says it if not, and fails in CI.
+fn mount(image: &Path, folder: &Path) -> bool {
+    let mounted = Command::new("mount")
+        .args(["-t", "squashfs", "-o", "loop,ro"])
+        .args([image, folder])
+        .status()
+        .unwrap()
+        .success();
+    assert!(mounted || std::env::var("CI").as_deref() != Ok("true"), "this machine mounts no squashfs");
+    if !mounted {
+        eprintln!("skipped: this machine mounts no squashfs");
+    }
+    mounted
 }
 
 fn run(command: &mut Command) -> String {
@@ -85,16 +101,42 @@ fn the_kernel_mounts_what_was_written() {
         image(&tree, &path, &Options { compression, block_size, time: 1, threads: 2 });
         let root = folder.path().join("root");
         std::fs::create_dir(&root).unwrap();
-        let status = Command::new("mount").args(["-t", "squashfs", "-o", "loop,ro"]).args([&path, &root]).status();
-        if !status.unwrap().success() {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "this machine mounts no squashfs");
-            eprintln!("skipped: this machine mounts no squashfs");
+        if !mount(&path, &root) {
             return;
         }
         let result = std::panic::catch_unwind(|| extracted::compare(&tree, &root));
         run(Command::new("umount").arg(&root));
         result.unwrap();
     }
+}
+
+/// Most of it is a hole, so that it takes no room; the end is not.
+#[test]
+fn a_file_larger_than_4_gib() {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, path, root) = (folder.path().join("large"), folder.path().join("image"), folder.path().join("root"));
+    let end = sample::noise(200_000, 7);
+    let mut out = File::create(&host).unwrap();
+    out.seek(SeekFrom::Start(4 << 30)).unwrap();
+    out.write_all(&end).unwrap();
+    let mut s = sample::Sample::new();
+    let content = Content::host_file(&host).unwrap();
+    s.put("large", Meta::root(0o644, 1), Kind::File(content));
+    let options = Options { compression: Compression::Zstd(1), block_size: 128 << 10, time: 1, threads: 2 };
+    let summary = image(&s.tree, &path, &options);
+    assert!(summary.size < 300_000);
+    std::fs::create_dir(&root).unwrap();
+    if !is_root("mounting") || !mount(&path, &root) {
+        return;
+    }
+    let read = File::open(root.join("large")).and_then(|mut file| {
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(4 << 30))?;
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    run(Command::new("umount").arg(&root));
+    assert!(read.unwrap() == end);
 }
 
 #[test]
@@ -115,6 +157,10 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
 
 fn names(tree: &Tree) -> usize {
     let mut count = 0;
-    tree.walk_all(|_, _| Ok(count += 1)).unwrap();
+    tree.walk_all(|_, _| {
+        count += 1;
+        Ok(())
+    })
+    .unwrap();
     count
 }

@@ -23,7 +23,11 @@ pub fn bytes(tree: &Tree, compression: Compression, block_size: u32) -> Vec<u8> 
 /// Panics at the first difference between an image and a tree.
 fn compare(tree: &Tree, image: impl Read + Seek, ours: bool) {
     let mut expected: Vec<(Vec<u8>, InodeId)> = Vec::new();
-    tree.walk_all(|path, id| Ok(expected.push((path.to_vec(), id)))).unwrap();
+    tree.walk_all(|path, id| {
+        expected.push((path.to_vec(), id));
+        Ok(())
+    })
+    .unwrap();
     let links = tree.link_counts().unwrap();
     let mut numbers = std::collections::HashMap::new();
     let mut expected = expected.into_iter();

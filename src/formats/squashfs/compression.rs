@@ -23,12 +23,18 @@ pub enum Compression {
     Zstd(i32),
 }
 
-const ZSTD_LEVEL: i32 = 15;
+/// On a root of 489 MB in blocks of 256 KiB: 161 MB in 10 s of processors. mksquashfs's level 15 makes 155 MB in
+/// blocks of 128 KiB and takes 50 s; level 9 makes 156 MB of blocks of 1 MiB, and 167 MB of blocks of 128 KiB.
+const ZSTD_LEVEL: i32 = 9;
+/// zlib-rs's level 6 makes images 3 % larger than zlib's; at level 9 they are 0.1 % smaller, in a third of the time.
 const GZIP_LEVEL: u32 = 9;
+/// The levels that mksquashfs writes down nowhere.
+const MKSQUASHFS_ZSTD_LEVEL: i32 = 15;
+const MKSQUASHFS_GZIP_LEVEL: u32 = 9;
 const XZ_PRESET: u32 = 6;
 
 impl Default for Compression {
-    /// Zstandard at mksquashfs's level.
+    /// Zstandard at level 9.
     fn default() -> Compression {
         Compression::Zstd(ZSTD_LEVEL)
     }
@@ -96,10 +102,10 @@ impl Compression {
     pub(super) fn options(self) -> Option<Vec<u8>> {
         match self {
             // Level, window size as a logarithm, strategies.
-            Compression::Gzip(level) if level != GZIP_LEVEL => {
+            Compression::Gzip(level) if level != MKSQUASHFS_GZIP_LEVEL => {
                 Some([&level.to_le_bytes()[..], &15u16.to_le_bytes(), &0u16.to_le_bytes()].concat())
             }
-            Compression::Zstd(level) if level != ZSTD_LEVEL => Some(level.to_le_bytes().to_vec()),
+            Compression::Zstd(level) if level != MKSQUASHFS_ZSTD_LEVEL => Some(level.to_le_bytes().to_vec()),
             _ => None,
         }
     }

@@ -1,9 +1,7 @@
 //! The contents of files: blocks, and fragments that hold the ends of several files.
 //!
 //! A file's blocks lie together. What is left behind its last full block goes into the current fragment, which is
-//! written when the next end does not fit any more; ends of all files do, not only of those below a block: measured
-//! on a Debian root of 270 MB, that makes the image smaller than one short block for each. Blocks and ends of zeros
-//! only are not stored.
+//! written when the next end does not fit any more. Blocks and ends of zeros only are not stored.
 
 use std::collections::HashMap;
 use std::io::{self, Write};

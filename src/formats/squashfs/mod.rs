@@ -47,10 +47,11 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// What mksquashfs does with zstd: level 15, blocks of 128 KiB. One thread for each processor.
+    /// Zstandard in blocks of 256 KiB: 3 % smaller than with mksquashfs's 128 KiB. 1 MiB would save 3 % more and make a
+    /// reader decompress four times as much for one page. One thread for each processor.
     fn default() -> Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { compression: Compression::default(), block_size: 128 << 10, time: 0, threads }
+        Options { compression: Compression::default(), block_size: 256 << 10, time: 0, threads }
     }
 }
 

@@ -14,13 +14,16 @@ use crate::store::Xattrs;
 /// What a reference to a value takes; a value of this size or less is written again.
 const REFERENCE_SIZE: usize = 8;
 
+/// A name and a value.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// The sets of attributes of an image.
 pub(super) struct XattrWriter<'a> {
     pairs: MetadataTable,
     /// Entries of the table of sets.
     sets: Vec<u8>,
     count: u32,
-    known: HashMap<Vec<(&'a [u8], &'a [u8])>, u32>,
+    known: HashMap<Vec<Pair<'a>>, u32>,
     values: HashMap<&'a [u8], Reference>,
 }
 
