@@ -1,11 +1,12 @@
-//! Memory stays flat while a squashfs image is written, whatever its size and the number of threads: a process of its
+//! Memory stays flat while a squashfs image is written and read, whatever its size and the number of threads: a process of its
 //! own, so that its peak is measured.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
 
-use moby::formats::squashfs::{Compression, Options, write};
+use moby::formats::squashfs::{self, Compression, Options, Reader, write};
 use moby::rootfs::{Content, Inode, Kind, Meta, Origin, Tree};
+use moby::store::Hasher;
 
 /// What a whole build may take.
 const LIMIT: u64 = 64 << 10;
@@ -46,6 +47,17 @@ fn memory_is_flat_whatever_the_size_of_the_image() {
     let mut out = std::fs::File::create(folder.path().join("image")).unwrap();
     write(&tree, &mut out, &Options { compression, block_size, time: 0, threads: 16 }).unwrap();
     println!("{compression} in blocks of {block_size}: peak in KiB {before} before, {} after", peak());
+    let mut reader = Reader::open(std::fs::File::open(folder.path().join("image")).unwrap()).unwrap();
+    let read = reader.walk(|reader, path, inode| {
+        if let squashfs::Kind::File(file) = &inode.kind {
+            let mut hasher = Hasher::new();
+            reader.content(file, &mut hasher)?;
+            let id = tree.lookup(path).unwrap();
+            assert!(matches!(&tree.inode(id).kind, Kind::File(content) if content.digest == hasher.finish()));
+        }
+        Ok(())
+    });
+    read.unwrap();
     assert!(peak() < LIMIT, "{} KiB are more than {LIMIT}", peak());
 }
 
