@@ -32,7 +32,7 @@ fn speed_and_size_against_mksquashfs() {
             root
         }
     };
-    let cases = std::env::var("MOBY_BENCH").unwrap_or_else(|_| "zstd:9@131072,gzip:6@131072".to_string());
+    let cases = std::env::var("MOBY_BENCH").unwrap_or_else(|_| "zstd:9@131072,gzip:9@131072".to_string());
     let tree = sample::host_folder(&root);
     let threads = std::thread::available_parallelism().unwrap().get();
     for case in cases.split(',') {
