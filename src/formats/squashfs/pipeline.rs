@@ -48,11 +48,14 @@ pub(super) struct Pipeline<T> {
 /// How many threads fit into the memory, and how many blocks may be on the way with them.
 fn bounds(options: &Options, buffer_size: usize) -> Result<(usize, usize)> {
     let encoder = Encoder::memory(options.compression, options.block_size as usize).map_err(failed)?;
-    // Two blocks on the way for each thread and one more, each with a buffer for what comes out, and the block and
-    // the fragment that are being filled.
-    let threads = MEMORY.saturating_sub(4 * buffer_size) / (encoder + 4 * buffer_size);
-    let threads = options.threads.clamp(1, threads.max(1));
-    Ok((threads, 2 * threads + 1))
+    // The block and the fragment that are being filled, and buffers to be swapped with them.
+    let memory = MEMORY.saturating_sub(4 * buffer_size);
+    // A block on the way has a second buffer for what comes out of it. Two for each thread are the least.
+    let threads = options.threads.clamp(1, (memory / (encoder + 4 * buffer_size)).max(1));
+    // More keep the threads busy while this one waits for a disk or, on a busy machine, for a processor: with two for
+    // each, an image took half as long again there.
+    let limit = memory.saturating_sub(threads * encoder) / (2 * buffer_size);
+    Ok((threads, limit.clamp(2 * threads, 8 * threads)))
 }
 
 impl<T> Pipeline<T> {
