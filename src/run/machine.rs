@@ -258,7 +258,9 @@ fn running(state: &Path) -> Result<Option<Pid>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text.at("reading", &path)?,
     };
-    let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) else { return Ok(None) };
+    // What is not positive would mean a group of processes to kill(2).
+    let number = text.trim().parse().ok().filter(|number| *number > 0);
+    let Some(pid) = number.and_then(Pid::from_raw) else { return Ok(None) };
     let Ok(line) = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())) else { return Ok(None) };
     use std::os::unix::ffi::OsStrExt;
     Ok(line.split(|&byte| byte == 0).any(|word| word == path.as_os_str().as_bytes()).then_some(pid))
