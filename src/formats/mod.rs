@@ -5,4 +5,7 @@
 
 pub mod compress;
 pub mod cpio;
+pub mod gpt;
+pub mod mbr;
+pub mod source;
 pub mod tar;
