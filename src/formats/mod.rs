@@ -5,6 +5,7 @@
 
 pub mod compress;
 pub mod cpio;
+pub mod fat;
 pub mod gpt;
 pub mod mbr;
 pub mod source;
