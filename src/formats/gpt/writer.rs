@@ -1,6 +1,6 @@
 //! A disk with a GUID partition table, written front to back.
 //!
-//! Partitions start at multiples of 1 MiB in the order given, so that no disk, erase block or RAID stripe is crossed.
+//! Partitions start and end at multiples of 1 MiB, in the order given: no disk, erase block or RAID stripe is crossed.
 //! The disk is as large as its partitions need, in whole MiB, or larger on request: what is behind the last
 //! partition is for the guest to grow into.
 
@@ -14,7 +14,7 @@ use crate::formats::mbr::{self, BOOT_CODE_SIZE};
 use crate::formats::source::{Sequential, Source};
 use crate::store::{Digest, Hasher};
 
-/// Where partitions start.
+/// Where partitions start and end.
 const ALIGNMENT: u64 = 1 << 20;
 /// Entries of the boot record beside the protective one.
 const HYBRID_LIMIT: usize = mbr::ENTRIES - 1;
@@ -105,7 +105,7 @@ impl Disk {
         for (index, partition) in partitions.iter().enumerate() {
             let start = end.checked_next_multiple_of(ALIGNMENT).ok_or_else(too_large)?;
             let size = partition.size.max(partition.content.size()).max(1);
-            end = start.checked_add(size).and_then(|end| end.checked_next_multiple_of(sector)).ok_or_else(too_large)?;
+            end = start.checked_add(size).and_then(|end| end.checked_next_multiple_of(ALIGNMENT)).ok_or_else(too_large)?;
             let derived = || Guid::derived(identity, &format!("partition {}", index + 1));
             entries.push(Entry {
                 kind: partition.kind,

@@ -9,7 +9,7 @@ use crate::formats::source::{Sequential, Source};
 use crate::store::{Digest, Hasher};
 
 const SECTOR: u64 = 512;
-/// Where partitions start.
+/// Where partitions start and end.
 const ALIGNMENT: u64 = 1 << 20;
 
 /// A partition to be written.
@@ -80,7 +80,7 @@ impl Disk {
         for (place, partition) in record.entries.iter_mut().zip(&partitions) {
             let start = end.next_multiple_of(ALIGNMENT);
             let size = partition.size.max(partition.content.size()).max(1);
-            end = start.checked_add(size).and_then(|end| end.checked_next_multiple_of(SECTOR)).ok_or_else(too_large)?;
+            end = start.checked_add(size).and_then(|end| end.checked_next_multiple_of(ALIGNMENT)).ok_or_else(too_large)?;
             let first_lba = u32::try_from(start / SECTOR).map_err(|_| too_large())?;
             let sectors = u32::try_from((end - start) / SECTOR).map_err(|_| too_large())?;
             first_lba.checked_add(sectors).ok_or_else(too_large)?;
