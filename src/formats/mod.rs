@@ -8,5 +8,7 @@ pub mod cpio;
 pub mod fat;
 pub mod gpt;
 pub mod mbr;
+pub mod pe;
 pub mod source;
 pub mod tar;
+pub mod uki;
