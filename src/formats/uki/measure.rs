@@ -55,8 +55,8 @@ impl Measurement {
 
 /// Predicts PCR 11 for an image. Refuses stubs that do not say which version of systemd they are of.
 pub fn measure(uki: &Uki) -> Result<Measurement> {
-    let stub_version = uki.stub_section(".sdmagic").and_then(version).ok_or_else(|| {
-        Error::refused("the stub does not say its version in a section .sdmagic")
+    let stub_version = version(uki.front()).ok_or_else(|| {
+        Error::refused("the EFI stub does not say which version of systemd it is of")
             .hint("PCR 11 can be predicted for the stubs of systemd 252 and newer")
     })?;
     let mut pcr = Digest::from_bytes([0; 32]);
@@ -88,9 +88,12 @@ fn extend(pcr: Digest, by: Digest) -> Digest {
     hasher.finish()
 }
 
-/// `#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####`
-fn version(magic: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(magic).ok()?;
-    let after = text.split_once("systemd-stub ")?.1;
-    after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+/// Every stub says `#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####`: in a section `.sdmagic`, or, where the linker
+/// knew no sections beside code and data (252 for ARM64), somewhere in them.
+fn version(stub: &[u8]) -> Option<u32> {
+    const MARK: &[u8] = b"#### LoaderInfo: systemd-stub ";
+    let at = stub.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
+    let text = &stub[at..];
+    let digits = text.iter().take(9).take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&text[..digits]).ok()?.parse().ok()
 }

@@ -88,6 +88,11 @@ impl Uki {
         self.sections.iter().map(|(section, _)| section)
     }
 
+    /// Headers and the stub's own sections.
+    pub(super) fn front(&self) -> &[u8] {
+        &self.front
+    }
+
     /// The bytes of one of the stub's own sections, such as `.sbat`.
     pub fn stub_section(&self, name: &str) -> Option<&[u8]> {
         let section = pe::section(&self.headers, name)?;
