@@ -55,7 +55,7 @@ impl Measurement {
 
 /// Predicts PCR 11 for an image. Refuses stubs that do not say which version of systemd they are of.
 pub fn measure(uki: &Uki) -> Result<Measurement> {
-    let stub_version = version(uki.front()).ok_or_else(|| {
+    let stub_version = uki.stub_version().ok_or_else(|| {
         Error::refused("the EFI stub does not say which version of systemd it is of")
             .hint("PCR 11 can be predicted for the stubs of systemd 252 and newer")
     })?;
@@ -88,9 +88,9 @@ fn extend(pcr: Digest, by: Digest) -> Digest {
     hasher.finish()
 }
 
-/// Every stub says `#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####`: in a section `.sdmagic`, or, where the linker
-/// knew no sections beside code and data (252 for ARM64), somewhere in them.
-fn version(stub: &[u8]) -> Option<u32> {
+/// The version of systemd that a stub is of. Every stub says `#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####`: in a
+/// section `.sdmagic`, or, where the linker knew no sections beside code and data (252 for ARM64), behind them.
+pub(super) fn version(stub: &[u8]) -> Option<u32> {
     const MARK: &[u8] = b"#### LoaderInfo: systemd-stub ";
     let at = stub.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
     let text = &stub[at..];

@@ -43,6 +43,7 @@ pub struct Uki {
     headers: Headers,
     /// Added sections with their places.
     sections: Vec<(Section, pe::Section)>,
+    stub_version: Option<u32>,
     size: u64,
     identity: Digest,
     checksum: OnceLock<u32>,
@@ -73,7 +74,15 @@ impl Uki {
         let size = placed.last().map_or(front.len() as u64, |(_, place)| {
             u64::from(place.raw_offset) + u64::from(place.raw_size)
         });
-        let mut uki = Uki { front, headers, sections: placed, size, identity: hasher.finish(), checksum: OnceLock::new() };
+        let mut uki = Uki {
+            front,
+            headers,
+            sections: placed,
+            stub_version: super::measure::version(stub),
+            size,
+            identity: hasher.finish(),
+            checksum: OnceLock::new(),
+        };
         uki.describe();
         Ok(uki)
     }
@@ -88,9 +97,9 @@ impl Uki {
         self.sections.iter().map(|(section, _)| section)
     }
 
-    /// Headers and the stub's own sections.
-    pub(super) fn front(&self) -> &[u8] {
-        &self.front
+    /// The version of systemd that the stub is of, if it says so.
+    pub fn stub_version(&self) -> Option<u32> {
+        self.stub_version
     }
 
     /// The bytes of one of the stub's own sections, such as `.sbat`.
