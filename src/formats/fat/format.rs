@@ -1,6 +1,8 @@
 //! The structures of FAT12, FAT16 and FAT32 (Microsoft, "FAT: General Overview of On-Disk Format", 1.03). All numbers
 //! are little-endian.
 
+use crate::formats::calendar::Civil;
+
 /// Bytes of a folder's entry.
 pub const ENTRY_SIZE: u64 = 32;
 /// UTF-16 units in one entry of a long name.
@@ -203,26 +205,9 @@ impl Stamp {
     pub fn of(time: i64) -> Stamp {
         const FIRST: i64 = 315_532_800; // 1980-01-01
         const LAST: i64 = 4_354_819_198; // 2107-12-31 23:59:58
-        let time = time.clamp(FIRST, LAST);
-        let (mut days, seconds) = (time / 86_400 - FIRST / 86_400, time % 86_400);
-        let mut year = 0;
-        // Every fourth year from 1980 on is a leap year but 2100, which is year 120.
-        let length = |year: i64| if year % 4 == 0 && year != 120 { 366 } else { 365 };
-        while days >= length(year) {
-            days -= length(year);
-            year += 1;
-        }
-        let february = length(year) - 337;
-        let mut month = 1;
-        for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-            if days < length {
-                break;
-            }
-            days -= length;
-            month += 1;
-        }
-        let date = year << 9 | month << 5 | (days + 1);
-        let time = seconds / 3600 << 11 | seconds / 60 % 60 << 5 | seconds % 60 / 2;
+        let Civil { year, month, day, hour, minute, second } = Civil::of(time.clamp(FIRST, LAST));
+        let date = (year - 1980) << 9 | month << 5 | day;
+        let time = hour << 11 | minute << 5 | second / 2;
         Stamp { date: date as u16, time: time as u16 }
     }
 }
