@@ -79,7 +79,9 @@ fn every_kind_reads_back_whole() {
 #[test]
 fn sizes_and_kinds_follow_the_content() {
     let kind_of = |size| judged(&[file("a", noise(9, 5000))], &Options { size, ..Options::default() });
-    for (mib, kind) in [(1, Kind::Fat12), (7, Kind::Fat12), (8, Kind::Fat16), (32, Kind::Fat16), (40, Kind::Fat32), (300, Kind::Fat32)] {
+    for (mib, kind) in
+        [(1, Kind::Fat12), (7, Kind::Fat12), (8, Kind::Fat16), (32, Kind::Fat16), (40, Kind::Fat32), (300, Kind::Fat32)]
+    {
         let fat = kind_of(mib << 20);
         assert_eq!((fat.geometry().kind, fat.size()), (kind, mib << 20), "{mib} MiB: {:?}", fat.geometry());
     }

@@ -164,7 +164,13 @@ fn damage_is_found() {
     assert!(wrong(&|image| image[1024 + 40] ^= 1).contains("checksum of the entries"));
     assert!(wrong(&|image| image.truncate(image.len() - 512)).contains("backup"));
     assert!(wrong(&|image| image.truncate(3 << 20)).contains("partitions may use sectors"));
-    assert!(wrong(&|image| { let end = image.len(); image[end - 500] ^= 1; }).contains("backup header"));
+    assert!(
+        wrong(&|image| {
+            let end = image.len();
+            image[end - 500] ^= 1;
+        })
+        .contains("backup header")
+    );
 }
 
 static SMALL: std::sync::LazyLock<Vec<u8>> =

@@ -44,14 +44,7 @@ impl Civil {
             days -= length;
             month += 1;
         }
-        Civil {
-            year,
-            month,
-            day: days + 1,
-            hour: seconds / 3600,
-            minute: seconds / 60 % 60,
-            second: seconds % 60,
-        }
+        Civil { year, month, day: days + 1, hour: seconds / 3600, minute: seconds / 60 % 60, second: seconds % 60 }
     }
 }
 

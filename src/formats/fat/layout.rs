@@ -63,7 +63,10 @@ impl Nodes {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let Some((last, above)) = parts.split_last() else { return Ok(()) };
         if above.len() >= DEPTH_LIMIT {
-            return Err(Error::refused(format!("\"{}\" lies more than {DEPTH_LIMIT} folders deep", path.escape_debug())));
+            return Err(Error::refused(format!(
+                "\"{}\" lies more than {DEPTH_LIMIT} folders deep",
+                path.escape_debug()
+            )));
         }
         if let Some(size) = content.as_ref().map(|content| content.size()).filter(|size| *size > FILE_LIMIT) {
             return Err(Error::refused(format!(

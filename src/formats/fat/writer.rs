@@ -106,7 +106,11 @@ impl Fat {
                 *old = content;
                 Ok(())
             }
-            _ => Err(Error::failed(format!("no file \"{}\" of {} bytes to replace", path.escape_debug(), content.size()))),
+            _ => Err(Error::failed(format!(
+                "no file \"{}\" of {} bytes to replace",
+                path.escape_debug(),
+                content.size()
+            ))),
         }
     }
 

@@ -138,7 +138,8 @@ impl Entry {
         if kind == Guid::ZERO {
             return None;
         }
-        let units = bytes.get(56..ENTRY_SIZE as usize)?.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+        let units =
+            bytes.get(56..ENTRY_SIZE as usize)?.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
         Some(Entry {
             kind,
             guid: Guid::from_disk(bytes.get(16..32)?.try_into().ok()?),

@@ -93,12 +93,7 @@ fn backup(
     }
     let bytes = bytes_at(image, last * sector_size.bytes(), sector_size.bytes())?;
     let header = Header::decode(&bytes).map_err(|what| Error::refused(format!("the backup header has {what}")))?;
-    let same = Header {
-        own_lba: last,
-        other_lba: 1,
-        entries_lba: header.entries_lba,
-        ..primary.clone()
-    };
+    let same = Header { own_lba: last, other_lba: 1, entries_lba: header.entries_lba, ..primary.clone() };
     if header != same || entries(image, &header, sector_size, sectors)? != primary_entries {
         return Err(Error::refused("the backup differs from the first copy"));
     }
@@ -135,8 +130,7 @@ fn input(error: std::io::Error) -> Error {
 /// The table in readable lines.
 pub fn dump(found: &Found) -> String {
     let Found { table, numbers, backup } = found;
-    let mut out =
-        format!("gpt disk {} sectors {} of {} bytes\n", table.disk, table.sectors, table.sector_size.bytes());
+    let mut out = format!("gpt disk {} sectors {} of {} bytes\n", table.disk, table.sectors, table.sector_size.bytes());
     for (entry, number) in table.entries.iter().zip(numbers) {
         let kind = super::type_name(entry.kind).map_or_else(|| entry.kind.to_string(), str::to_owned);
         out.push_str(&format!(

@@ -105,7 +105,10 @@ impl Disk {
         for (index, partition) in partitions.iter().enumerate() {
             let start = end.checked_next_multiple_of(ALIGNMENT).ok_or_else(too_large)?;
             let size = partition.size.max(partition.content.size()).max(1);
-            end = start.checked_add(size).and_then(|end| end.checked_next_multiple_of(ALIGNMENT)).ok_or_else(too_large)?;
+            end = start
+                .checked_add(size)
+                .and_then(|end| end.checked_next_multiple_of(ALIGNMENT))
+                .ok_or_else(too_large)?;
             let derived = || Guid::derived(identity, &format!("partition {}", index + 1));
             entries.push(Entry {
                 kind: partition.kind,
@@ -232,7 +235,10 @@ fn record(table: &Table, options: &Options) -> Result<mbr::Record> {
     let mut protected = table.sectors - 1;
     for (place, hybrid) in record.entries[1..].iter_mut().zip(&options.hybrid) {
         let entry = table.entries.get(hybrid.partition).ok_or_else(|| {
-            Error::usage(format!("partition {} is to stand in the boot record and does not exist", hybrid.partition + 1))
+            Error::usage(format!(
+                "partition {} is to stand in the boot record and does not exist",
+                hybrid.partition + 1
+            ))
         })?;
         let (Ok(first_lba), Ok(sectors)) =
             (u32::try_from(entry.first_lba), u32::try_from(entry.last_lba - entry.first_lba + 1))

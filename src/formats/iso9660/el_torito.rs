@@ -59,7 +59,8 @@ pub fn catalog(images: &[Placed]) -> Vec<u8> {
             head[..2].copy_from_slice(&[1, id(image.platform)]);
             head[30..].copy_from_slice(&[0x55, 0xaa]);
             // All words of the entry sum up to zero.
-            let sum = head.chunks_exact(2).fold(0u16, |sum, pair| sum.wrapping_add(u16::from_le_bytes([pair[0], pair[1]])));
+            let sum =
+                head.chunks_exact(2).fold(0u16, |sum, pair| sum.wrapping_add(u16::from_le_bytes([pair[0], pair[1]])));
             head[28..30].copy_from_slice(&sum.wrapping_neg().to_le_bytes());
         } else {
             let last = at + 1 == images.len();
@@ -142,8 +143,10 @@ mod tests {
     #[test]
     fn the_validation_entry_sums_up_to_zero() {
         let image = |platform, size| Placed { platform, sector: 77, size };
-        let bytes = catalog(&[image(Platform::Bios, 40_000), image(Platform::Efi, 1 << 20), image(Platform::Efi, 1 << 26)]);
-        let sum = bytes[..32].chunks(2).fold(0u16, |sum, pair| sum.wrapping_add(u16::from_le_bytes([pair[0], pair[1]])));
+        let bytes =
+            catalog(&[image(Platform::Bios, 40_000), image(Platform::Efi, 1 << 20), image(Platform::Efi, 1 << 26)]);
+        let sum =
+            bytes[..32].chunks(2).fold(0u16, |sum, pair| sum.wrapping_add(u16::from_le_bytes([pair[0], pair[1]])));
         assert_eq!(sum, 0);
         assert_eq!(bytes[32..44], [0x88, 0, 0, 0, 0, 0, 4, 0, 77, 0, 0, 0]);
         assert_eq!(bytes[64..68], [0x90, 0xef, 1, 0]);
@@ -157,7 +160,10 @@ mod tests {
         let program: Arc<dyn Source> = Arc::new([vec![1; 64], vec![2, 0, 0, 0, 3]].concat());
         let mut out = Vec::new();
         Patched::new(&program, 0x1234).unwrap().write_to(&mut out).unwrap();
-        assert_eq!(out[..24], [[1, 1, 1, 1], [1, 1, 1, 1], [16, 0, 0, 0], [0x34, 0x12, 0, 0], [69, 0, 0, 0], [5, 0, 0, 0]].concat());
+        assert_eq!(
+            out[..24],
+            [[1, 1, 1, 1], [1, 1, 1, 1], [16, 0, 0, 0], [0x34, 0x12, 0, 0], [69, 0, 0, 0], [5, 0, 0, 0]].concat()
+        );
         assert_eq!(out[24..64], [0; 40]);
         assert!(Patched::new(&(Arc::new(vec![0u8; 63]) as Arc<dyn Source>), 1).is_err());
     }

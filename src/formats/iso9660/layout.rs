@@ -134,7 +134,9 @@ impl Layout {
                 let what = if is_folder(id) {
                     let below = layout.folders.len();
                     if below >= FOLDER_LIMIT {
-                        return Err(Error::refused(format!("more than {FOLDER_LIMIT} folders, which ISO 9660 cannot number")));
+                        return Err(Error::refused(format!(
+                            "more than {FOLDER_LIMIT} folders, which ISO 9660 cannot number"
+                        )));
                     }
                     layout.folder(names.clone(), index, tree, id);
                     queue.push((id, below));

@@ -71,9 +71,13 @@ impl Entries {
         self
     }
 
-    /// PN: a device's number.
+    /// PN: a device's number. The protocol has two halves of a 64-bit `dev_t`, and so do libisofs and libarchive; Linux
+    /// and mkisofs take the halves for major and minor number, unless the first is zero: then Linux takes the second
+    /// for a `dev_t` of an 8-bit minor number (fs/isofs/rock.c). So that is what is written where it is enough, and
+    /// what Linux reads otherwise.
     pub fn with_device(mut self, major: u32, minor: u32) -> Entries {
-        self.push(b"PN", &[both32(major), both32(minor)].concat());
+        let (high, low) = if major < 1 << 12 && minor < 1 << 8 { (0, major << 8 | minor) } else { (major, minor) };
+        self.push(b"PN", &[both32(high), both32(low)].concat());
         self
     }
 
@@ -219,6 +223,17 @@ mod tests {
         let long = target(&[b'x'; 300]);
         assert_eq!(long[..8], [b'S', b'L', 255, 1, 1, 1, 248, b'x']);
         assert_eq!(long[255..263], [b'S', b'L', 59, 1, 0, 0, 52, b'x']);
+    }
+
+    #[test]
+    fn device_numbers() {
+        let numbers = |major, minor| {
+            let entry = Entries::default().with_device(major, minor).0.concat();
+            (u32::from_le_bytes(entry[4..8].try_into().unwrap()), u32::from_le_bytes(entry[12..16].try_into().unwrap()))
+        };
+        assert_eq!(numbers(5, 1), (0, 0x501));
+        assert_eq!(numbers(0, 7), (0, 7));
+        assert_eq!(numbers(254, 300), (254, 300));
     }
 
     #[test]

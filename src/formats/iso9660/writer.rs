@@ -78,7 +78,12 @@ impl Iso {
             layout,
             label: options.label.clone(),
             time: options.time,
-            path_tables: [TreePlaces { path_table_size: 0, little_path_table: 0, big_path_table: 0, root: Extent::default() }; 2],
+            path_tables: [TreePlaces {
+                path_table_size: 0,
+                little_path_table: 0,
+                big_path_table: 0,
+                root: Extent::default(),
+            }; 2],
             catalog: 0,
             images: Vec::new(),
             volumes: Vec::new(),
@@ -96,7 +101,8 @@ impl Iso {
         let mut next = SYSTEM_AREA + 2 + u64::from(!options.boot.is_empty()) + u64::from(options.joliet);
         let primary_order: Vec<usize> = (0..self.layout.folders.len()).collect();
         for joliet in [false, true] {
-            let (order, places) = if joliet { (&self.joliet_order, &self.joliet) } else { (&primary_order, &self.primary) };
+            let (order, places) =
+                if joliet { (&self.joliet_order, &self.joliet) } else { (&primary_order, &self.primary) };
             if places.is_empty() {
                 continue;
             }
@@ -255,7 +261,9 @@ fn number(value: u64) -> Result<u32> {
 fn program(tree: &Tree, image: &BootImage) -> Result<Option<InodeId>> {
     let BootImage::Program(path) = image else { return Ok(None) };
     let found = tree.lookup(path).filter(|id| matches!(tree.inode(*id).kind, Kind::File(_)));
-    found.map(Some).ok_or_else(|| Error::usage(format!("the boot program /{} is no file in the tree", path.escape_ascii())))
+    found
+        .map(Some)
+        .ok_or_else(|| Error::usage(format!("the boot program /{} is no file in the tree", path.escape_ascii())))
 }
 
 fn check_label(label: &str) -> Result<()> {

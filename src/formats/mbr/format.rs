@@ -136,7 +136,11 @@ mod tests {
     #[test]
     fn records_go_there_and_back() {
         let entry = Entry { active: true, kind: kind::FAT32, first_lba: 2048, sectors: 65_536 };
-        let record = Record { boot_code: b"\xeb\xfe".to_vec(), signature: 0x1234_5678, entries: [Some(entry), None, None, None] };
+        let record = Record {
+            boot_code: b"\xeb\xfe".to_vec(),
+            signature: 0x1234_5678,
+            entries: [Some(entry), None, None, None],
+        };
         let bytes = record.encode();
         assert_eq!(bytes[446..462], [0x80, 32, 33, 0, 12, 52, 48, 4, 0, 8, 0, 0, 0, 0, 1, 0]);
         assert_eq!(Record::decode(&bytes).unwrap(), record);

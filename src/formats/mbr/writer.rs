@@ -75,12 +75,16 @@ impl Disk {
             signature: options.signature.unwrap_or(u32::from_le_bytes([a, b, c, d]).max(1)),
             ..Record::default()
         };
-        let too_large = || Error::refused("the partitions reach beyond the 2 TiB of a master boot record").hint("use a GPT");
+        let too_large =
+            || Error::refused("the partitions reach beyond the 2 TiB of a master boot record").hint("use a GPT");
         let mut end = SECTOR;
         for (place, partition) in record.entries.iter_mut().zip(&partitions) {
             let start = end.next_multiple_of(ALIGNMENT);
             let size = partition.size.max(partition.content.size()).max(1);
-            end = start.checked_add(size).and_then(|end| end.checked_next_multiple_of(ALIGNMENT)).ok_or_else(too_large)?;
+            end = start
+                .checked_add(size)
+                .and_then(|end| end.checked_next_multiple_of(ALIGNMENT))
+                .ok_or_else(too_large)?;
             let first_lba = u32::try_from(start / SECTOR).map_err(|_| too_large())?;
             let sectors = u32::try_from((end - start) / SECTOR).map_err(|_| too_large())?;
             first_lba.checked_add(sectors).ok_or_else(too_large)?;

@@ -17,7 +17,9 @@ pub fn read(image: &mut (impl Read + Seek)) -> Result<Headers> {
         .sections
         .iter()
         .filter(|section| section.raw_size > 0)
-        .map(|section| (u64::from(section.raw_offset), u64::from(section.raw_offset) + u64::from(section.raw_size), section))
+        .map(|section| {
+            (u64::from(section.raw_offset), u64::from(section.raw_offset) + u64::from(section.raw_size), section)
+        })
         .collect();
     places.sort_by_key(|(start, ..)| *start);
     let mut end = u64::from(headers.size_of_headers);

@@ -54,7 +54,10 @@ impl Uki {
     /// because kernels that unpack themselves in place may write behind their end.
     pub fn new(stub: &[u8], sections: Vec<Section>) -> Result<Uki> {
         if stub.len() > STUB_LIMIT {
-            return Err(Error::refused(format!("the EFI stub has {} bytes; at most {STUB_LIMIT} are taken", stub.len())));
+            return Err(Error::refused(format!(
+                "the EFI stub has {} bytes; at most {STUB_LIMIT} are taken",
+                stub.len()
+            )));
         }
         let headers = pe::read(&mut std::io::Cursor::new(stub)).map_err(|error| error.context("the EFI stub"))?;
         let (last, mut ordered): (Vec<_>, Vec<_>) = sections.into_iter().partition(|section| section.name == ".linux");
@@ -71,9 +74,9 @@ impl Uki {
         make_room(&mut front, &headers, ordered.len() as u16)?;
         let headers = pe::read(&mut std::io::Cursor::new(&front)).map_err(|error| error.context("the EFI stub"))?;
         let placed = place(&headers, ordered, front.len())?;
-        let size = placed.last().map_or(front.len() as u64, |(_, place)| {
-            u64::from(place.raw_offset) + u64::from(place.raw_size)
-        });
+        let size = placed
+            .last()
+            .map_or(front.len() as u64, |(_, place)| u64::from(place.raw_offset) + u64::from(place.raw_size));
         let mut uki = Uki {
             front,
             headers,
