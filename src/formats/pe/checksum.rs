@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 /// Sums an executable up as `CheckSumMappedFile` does: its 16-bit words with the carry added back, the checksum field
 /// taken as zero, and the number of bytes. Firmware does not look at it; signing tools compare it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Checksum {
     /// Offset of the field.
     field: u64,
@@ -48,14 +48,28 @@ impl Checksum {
     }
 }
 
-impl Write for Checksum {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Checksum {
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
         // The field and what is around it, if it lies in these bytes.
         let start = self.field.saturating_sub(self.position).min(bytes.len() as u64) as usize;
         let end = (self.field + 4).saturating_sub(self.position).min(bytes.len() as u64) as usize;
         self.add(&bytes[..start]);
         self.add(&[0; 4][..end - start]);
         self.add(&bytes[end..]);
+    }
+
+    /// Adds what replaces zeros at an even place of what was added before.
+    pub fn add_elsewhere(&mut self, bytes: &[u8]) {
+        for pair in bytes.chunks(2) {
+            self.sum += pair.iter().enumerate().map(|(at, byte)| u64::from(*byte) << (8 * at)).sum::<u64>();
+        }
+    }
+}
+
+impl Write for Checksum {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
         Ok(bytes.len())
     }
 
