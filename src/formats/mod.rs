@@ -3,7 +3,16 @@
 //! One folder per format. Nothing here knows of blueprints or outputs; a writer takes names, metadata and readers,
 //! streams, and reads no clock. The same input gives the same bytes on any machine with any number of threads.
 
+pub mod authenticode;
+pub mod calendar;
 pub mod compress;
 pub mod cpio;
+pub mod fat;
+pub mod gpt;
+pub mod iso9660;
+pub mod mbr;
+pub mod pe;
+pub mod source;
 pub mod squashfs;
 pub mod tar;
+pub mod uki;

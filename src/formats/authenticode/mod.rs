@@ -1,0 +1,14 @@
+//! Authenticode: signatures of EFI executables for Secure Boot.
+//!
+//! Limits: one signature, SHA-256, keys of RSA and P-256, executables without gaps between their sections. Signing
+//! with a key elsewhere takes three steps with equal bytes at the end: [`to_be_signed`] there, a signature back,
+//! [`message`] and [`Unsigned::attach`] here.
+
+mod der;
+mod image;
+mod key;
+mod message;
+
+pub use image::{Signed, Unsigned};
+pub use key::{Algorithm, Certificate, Key};
+pub use message::{message, sign, to_be_signed};
