@@ -5,4 +5,11 @@
 
 pub mod compress;
 pub mod cpio;
+pub mod disk;
+pub mod gcp;
+pub mod ova;
+pub mod qcow2;
 pub mod tar;
+pub mod vhd;
+pub mod vhdx;
+pub mod vmdk;
