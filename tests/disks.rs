@@ -1,5 +1,7 @@
 //! The virtual disk formats, judged by qemu-img, xmllint, tar and gzip.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::fmt::Write as _;
@@ -14,7 +16,7 @@ use moby::formats::disk::{DiskImage, Identity, Output, RawFile, Span, scan};
 use moby::formats::{gcp, ova, qcow2, vhd, vhdx, vmdk};
 use moby::store::Digest;
 
-use support::available;
+use support::machine::available;
 
 /// A sparse raw disk: text, bytes that do not compress, zeros that are no hole, pieces across the edges of all
 /// formats' blocks, and data in the last sector.

@@ -1,5 +1,7 @@
 //! Memory of the disk formats does not grow with the disk. A program of its own: the peak is that of the process.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs::File;
 use std::io::BufWriter;
 use std::os::unix::fs::FileExt;
