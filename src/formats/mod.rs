@@ -5,4 +5,5 @@
 
 pub mod compress;
 pub mod cpio;
+pub mod erofs;
 pub mod tar;
