@@ -6,4 +6,6 @@
 pub mod compress;
 pub mod cpio;
 pub mod erofs;
+pub(crate) mod pipeline;
 pub mod tar;
+pub mod verity;

@@ -24,7 +24,6 @@ mod directory;
 mod files;
 pub mod format;
 mod group;
-mod pipeline;
 mod scan;
 mod source;
 mod writer;

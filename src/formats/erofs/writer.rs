@@ -12,8 +12,9 @@ use super::format::{
 use super::group::{Group, Packer};
 use super::scan::{Node, Scan, too_large};
 use super::source::{Source, changed};
-use super::{Options, Summary, pipeline};
+use super::{Options, Summary};
 use crate::error::{Error, Result};
+use crate::formats::pipeline;
 use crate::rootfs::{Kind, Tree, write_error};
 use crate::store::Hasher;
 

@@ -51,7 +51,7 @@ impl<J, R> Drop for StopOnDrop<'_, J, R> {
 /// Runs `work` on each job, on as many threads as rayon's current pool has, and hands the results to `sink` in the
 /// order of the jobs. `worker` makes what each thread keeps to itself. At most two more jobs than threads are under way
 /// or wait for the sink. The first error ends it.
-pub(super) fn run<T, S, R: Send>(
+pub(crate) fn run<T, S, R: Send>(
     jobs: impl Iterator<Item = T> + Send,
     worker: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, T) -> Result<R> + Sync,
@@ -84,7 +84,7 @@ pub(super) fn run<T, S, R: Send>(
             } else if guard.ended && guard.next == number {
                 return Ok(());
             } else if guard.stopped {
-                return Err(Error::failed("a thread that prepares an image's data ended early"));
+                return Err(Error::failed("a thread that prepares an output's data ended early"));
             } else {
                 guard = shared.wait(guard);
             }
