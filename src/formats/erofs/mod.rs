@@ -19,11 +19,14 @@
 //!
 //! Threads read, hash and compress; their results are written in order, so the bytes do not depend on their number.
 
+mod compress;
 mod crc32c;
 mod directory;
 mod files;
 pub mod format;
 mod group;
+mod index;
+mod lz4;
 mod scan;
 mod source;
 mod writer;
@@ -37,6 +40,10 @@ pub enum Compression {
     /// As it is.
     #[default]
     None,
+    /// LZ4, quickly. For Linux 5.17 and later.
+    Lz4Fast,
+    /// LZ4, as small as it gets. Read as fast as the other. For Linux 5.17 and later.
+    Lz4,
 }
 
 /// How an image is written.

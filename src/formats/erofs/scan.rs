@@ -81,7 +81,7 @@ impl<'t> Scan<'t> {
         let mut scan = Scan { tree, nodes: Vec::new(), numbers, xattrs, uuid: [0; 16] };
         scan.uuid = scan.walk(options)?;
         scan.measure(options.time)?;
-        scan.find_same();
+        scan.find_same(options.compression);
         scan.check_size(options)?;
         Ok(scan)
     }
@@ -104,6 +104,8 @@ impl<'t> Scan<'t> {
         identity.field(b"erofs 1");
         identity.field(&[match options.compression {
             Compression::None => 0,
+            Compression::Lz4Fast => 1,
+            Compression::Lz4 => 2,
         }]);
         identity.field(options.label.as_bytes());
         identity.field(&options.time.to_le_bytes());
@@ -222,15 +224,17 @@ impl<'t> Scan<'t> {
         Ok(())
     }
 
-    /// Finds files with the same content. Those below a block would share nothing.
-    fn find_same(&mut self) {
-        let mut first: HashMap<(Digest, Layout), u32> = HashMap::new();
+    /// Finds files with the same content. Those below a block would share nothing. Whether the end of a file lies in
+    /// blocks depends on the size of its inode.
+    fn find_same(&mut self, compression: Compression) {
+        let mut first: HashMap<(Digest, u64), u32> = HashMap::new();
         for number in 0..self.nodes.len() as u32 {
             let node = &self.nodes[number as usize];
             if let Kind::File(content) = &self.tree.inode(node.id).kind
                 && node.size >= BLOCK
             {
-                let same = *first.entry((content.digest, node.layout())).or_insert(number);
+                let kind = if compression == Compression::None { node.layout() as u64 } else { node.fixed() };
+                let same = *first.entry((content.digest, kind)).or_insert(number);
                 self.nodes[number as usize].same_as = same;
                 self.nodes[same as usize].shared |= same != number;
             }

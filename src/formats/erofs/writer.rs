@@ -1,18 +1,21 @@
 //! Writing an image: the order of its parts, and the inodes.
 
+use std::collections::HashMap;
 use std::io::{Seek, SeekFrom, Write};
 use std::sync::{Mutex, PoisonError};
 
+use super::compress::Clusters;
 use super::directory;
-use super::files::{self, Done, Job, Piece};
+use super::files::{self, Done, Job, Piece, Worker};
 use super::format::{
     BLOCK, FileType, Inode, Layout, SLOT, SLOTS, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, Superblock, compatible, device,
-    xattr_count,
+    incompatible, xattr_count,
 };
 use super::group::{Group, Packer};
+use super::index::{self, Extent};
 use super::scan::{Node, Scan, too_large};
-use super::source::{Source, changed};
-use super::{Options, Summary};
+use super::source::changed;
+use super::{Compression, Options, Summary};
 use crate::error::{Error, Result};
 use crate::formats::pipeline;
 use crate::rootfs::{Kind, Tree, write_error};
@@ -36,12 +39,12 @@ pub fn write(tree: &Tree, out: &mut (impl Write + Seek), options: &Options<'_>) 
     name.copy_from_slice(options.label.as_bytes());
     let scan = Scan::new(tree, options)?;
     let base = out.stream_position().map_err(write_error)?;
-    let mut image = Image::new(&scan, out)?;
+    let mut image = Image::new(&scan, out, options.compression)?;
     let spare = Spare::default();
     pipeline::run(
         files::jobs(&scan),
-        Source::default,
-        |source, job| files::work(&scan, source, spare.take(), job),
+        || Worker::new(options.compression),
+        |worker, job| worker.work(&scan, spare.take(), job),
         |done| image.files(done).map(|buffer| spare.give(buffer)),
     )?;
     image.folders()?;
@@ -52,6 +55,10 @@ pub fn write(tree: &Tree, out: &mut (impl Write + Seek), options: &Options<'_>) 
         inodes: scan.nodes.len() as u64,
         time: options.time,
         blocks: end,
+        incompatible: match options.compression {
+            Compression::None => 0,
+            Compression::Lz4Fast | Compression::Lz4 => incompatible::ZERO_PADDING | incompatible::INLINE_TAIL,
+        },
         uuid: options.uuid.unwrap_or(scan.uuid),
         label,
         ..Superblock::default()
@@ -97,19 +104,32 @@ struct Image<'s, 't, W> {
     groups: Vec<u32>,
     /// The digest of a large file whose parts are coming.
     large: Hasher,
-    source: Source,
+    large_extents: Option<Vec<Extent>>,
+    /// Compressed files whose blocks others use.
+    shared: HashMap<u32, Clusters>,
+    /// For the tails of those others.
+    worker: Worker,
     root_layout: Layout,
 }
 
 impl<'s, 't, W: Write> Image<'s, 't, W> {
-    fn new(scan: &'s Scan<'t>, out: &'s mut W) -> Result<Self> {
+    fn new(scan: &'s Scan<'t>, out: &'s mut W, compression: Compression) -> Result<Self> {
         let root = &scan.nodes[0];
         let inline = root.tail() > 0 && ROOT_OFFSET + root.fixed() + root.tail() <= BLOCK;
         let root_layout = if inline { Layout::Inline } else { Layout::Plain };
-        let placed = vec![Placed::default(); scan.nodes.len()];
-        let (group, groups) = (Group::new(), Vec::new());
-        let (large, source) = (Hasher::new(), Source::default());
-        let mut image = Image { scan, out, next_block: 0, placed, group, groups, large, source, root_layout };
+        let mut image = Image {
+            scan,
+            out,
+            next_block: 0,
+            placed: vec![Placed::default(); scan.nodes.len()],
+            group: Group::new(),
+            groups: Vec::new(),
+            large: Hasher::new(),
+            large_extents: None,
+            shared: HashMap::new(),
+            worker: Worker::new(compression),
+            root_layout,
+        };
         let header = image.shared_xattrs_offset() + scan.xattrs.shared_size();
         image.blocks(&vec![0; header.next_multiple_of(BLOCK) as usize])?;
         Ok(image)
@@ -134,47 +154,68 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
         let mut block = self.next_block;
         self.blocks(&done.blocks)?;
         let mut tails = done.tails.as_slice();
-        let mut pieces = done.pieces.iter();
-        let mut take = |piece: &Piece| {
+        let mut pieces = done.pieces.into_iter();
+        let mut take = |piece: Piece| {
             let (tail, rest) = tails.split_at(piece.tail);
             tails = rest;
             let first = block;
             block += (piece.blocks as u64 / BLOCK) as u32;
-            (first, tail)
+            (first, tail, piece)
         };
         match done.job {
             Job::Nodes(range) => {
                 for number in range {
                     let own = files::own_content(self.scan, number).and_then(|_| pieces.next());
                     match own.map(&mut take) {
-                        Some((first, tail)) => {
+                        Some((first, tail, piece)) => {
                             self.placed[number as usize].first_block = first;
-                            self.inode(number, tail)?;
+                            self.file(number, piece.extents, tail)?;
                         }
                         None => self.without_own_data(number)?,
                     }
                 }
             }
-            Job::Part(number, offset) => {
+            Job::Part(number, offset, _) => {
                 let (Some(content), Some(piece)) = (files::own_content(self.scan, number), pieces.next()) else {
                     return Ok(done.blocks);
                 };
-                let (first, tail) = take(piece);
+                let (first, tail, piece) = take(piece);
                 if offset == 0 {
                     self.large = Hasher::new();
                     self.placed[number as usize].first_block = first;
                 }
-                self.large.update(&done.blocks[..piece.filled]);
-                self.large.update(tail);
-                if offset + (piece.filled + piece.tail) as u64 == content.size {
+                let length = match piece.extents {
+                    Some(extents) => {
+                        self.large_extents.get_or_insert_default().extend(extents);
+                        self.large.update(&done.raw);
+                        done.raw.len()
+                    }
+                    None => {
+                        self.large.update(&done.blocks[..piece.filled]);
+                        self.large.update(tail);
+                        piece.filled + tail.len()
+                    }
+                };
+                if offset + length as u64 == content.size {
                     if std::mem::take(&mut self.large).finish() != content.digest {
                         return Err(changed(content));
                     }
-                    self.inode(number, tail)?;
+                    let extents = self.large_extents.take();
+                    self.file(number, extents, tail)?;
                 }
             }
         }
         Ok(done.blocks)
+    }
+
+    /// Writes the inode of a file with data of its own.
+    fn file(&mut self, number: u32, extents: Option<Vec<Extent>>, tail: &[u8]) -> Result<()> {
+        let node = &self.scan.nodes[number as usize];
+        self.inode(number, extents.as_deref(), tail)?;
+        if let Some(extents) = extents.filter(|_| node.shared) {
+            self.shared.insert(number, Clusters { extents, tail: tail.len() });
+        }
+        Ok(())
     }
 
     /// Writes the inode of what has no data, or the same as another file.
@@ -184,26 +225,44 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
             Kind::Folder(_) => Ok(()),
             Kind::File(content) => {
                 self.placed[number as usize].first_block = self.placed[node.same_as as usize].first_block;
-                let mut tail = vec![0; (node.size - node.in_blocks()) as usize];
-                self.source.read(content, node.in_blocks(), &mut tail)?;
-                self.inode(number, &tail)
+                let Some(same) = self.shared.remove(&node.same_as) else {
+                    let tail = self.worker.tail(content, node.in_blocks(), false)?;
+                    return self.inode(number, None, &tail);
+                };
+                let last = same.extents.last().filter(|_| same.tail > 0).map_or(0, |last| u64::from(last.length));
+                let tail = self.worker.tail(content, node.size - last, true)?;
+                if tail.len() != same.tail {
+                    return Err(changed(content));
+                }
+                self.inode(number, Some(&same.extents), &tail)?;
+                self.shared.insert(node.same_as, same);
+                Ok(())
             }
-            Kind::Symlink(target) if node.layout() == Layout::Inline => self.inode(number, target),
+            Kind::Symlink(target) if node.layout() == Layout::Inline => self.inode(number, None, target),
             Kind::Symlink(target) => {
                 self.placed[number as usize].first_block = self.next_block;
                 let mut block = target.to_vec();
                 block.resize(BLOCK as usize, 0);
                 self.blocks(&block)?;
-                self.inode(number, &[])
+                self.inode(number, None, &[])
             }
-            Kind::CharacterDevice { .. } | Kind::BlockDevice { .. } | Kind::Fifo => self.inode(number, &[]),
+            Kind::CharacterDevice { .. } | Kind::BlockDevice { .. } | Kind::Fifo => self.inode(number, None, &[]),
         }
     }
 
-    /// Puts an inode and its tail into the group.
-    fn inode(&mut self, number: u32, tail: &[u8]) -> Result<()> {
+    /// Puts an inode with its index and its tail into the group.
+    fn inode(&mut self, number: u32, extents: Option<&[Extent]>, tail: &[u8]) -> Result<()> {
         let node = &self.scan.nodes[number as usize];
-        let mut bytes = self.fixed(number, node, node.layout());
+        let mut bytes = match extents {
+            Some(extents) => {
+                let in_blocks = extents.len() - usize::from(!tail.is_empty());
+                let mut bytes = self.fixed(number, node, Layout::Compressed, in_blocks as u32);
+                let first = self.placed[number as usize].first_block;
+                bytes.extend_from_slice(&index::encode(node.fixed(), node.size, extents, first, tail.len()));
+                bytes
+            }
+            None => self.fixed(number, node, node.layout(), self.placed[number as usize].first_block),
+        };
         bytes.extend_from_slice(tail);
         let slot = match self.group.add(&bytes) {
             Some(slot) => slot,
@@ -222,8 +281,8 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
         self.blocks(&bytes)
     }
 
-    /// An inode with its extended attributes.
-    fn fixed(&self, number: u32, node: &Node, layout: Layout) -> Vec<u8> {
+    /// An inode with its extended attributes. `place` is its first block or, compressed, the number of its blocks.
+    fn fixed(&self, number: u32, node: &Node, layout: Layout, place: u32) -> Vec<u8> {
         let inode = self.scan.inode(number);
         let kind = FileType::of(&inode.kind);
         let permissions = if kind == FileType::Symlink { 0o777 } else { inode.meta.mode as u16 & 0o7777 };
@@ -232,7 +291,7 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
             Kind::CharacterDevice { major, minor } | Kind::BlockDevice { major, minor } => {
                 device(*major, *minor).unwrap_or(0)
             }
-            _ => self.placed[number as usize].first_block,
+            _ => place,
         };
         let encoded = Inode {
             extended: node.extended,
@@ -303,7 +362,8 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
             let node = &self.scan.nodes[number as usize];
             let start = self.placed[number as usize].nid * SLOT - u64::from(self.next_block) * BLOCK;
             bytes.resize(start as usize, 0);
-            bytes.extend_from_slice(&self.fixed(number, node, node.layout()));
+            let block = self.placed[number as usize].first_block;
+            bytes.extend_from_slice(&self.fixed(number, node, node.layout(), block));
             if node.in_blocks() < node.size {
                 bytes.extend_from_slice(&self.folder(number)[node.in_blocks() as usize..]);
             }
@@ -336,7 +396,7 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
     /// The first blocks.
     fn header(&self, superblock: &Superblock) -> Vec<u8> {
         let root = &self.scan.nodes[0];
-        let mut behind = self.fixed(0, root, self.root_layout);
+        let mut behind = self.fixed(0, root, self.root_layout, self.placed[0].first_block);
         behind.extend_from_slice(&self.folder(0)[self.folder_in_blocks(0) as usize..]);
         behind.resize((self.shared_xattrs_offset() - ROOT_OFFSET) as usize, 0);
         behind.extend_from_slice(&self.scan.xattrs.shared());
