@@ -1,0 +1,235 @@
+//! The data of files: cut into jobs for several threads, read, and checked against its digest.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use super::Compression;
+use super::compress::Compressor;
+use super::format::{BLOCK, SLOT};
+use super::index::{self, Extent};
+use super::scan::{Node, Scan};
+use super::source::{Source, changed};
+use crate::error::Result;
+use crate::rootfs::{Content, Kind};
+use crate::store::Digest;
+
+/// Bytes that one job reads; a larger file is several jobs. Larger ones cost memory, smaller ones time.
+pub(super) const JOB_BYTES: u64 = 1 << 20;
+/// Inodes in one job at most, so that many empty files are not one job.
+const JOB_NODES: u32 = 1024;
+/// How much of a large file is tried.
+const SAMPLES: u64 = 8;
+const SAMPLE_BYTES: u64 = 8 * BLOCK;
+
+/// What one thread does at a time.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// All inodes of a range but folders.
+    Nodes(Range<u32>),
+    /// A part of a file larger than [`JOB_BYTES`], from an offset on. The file's parts have the third in common: whether
+    /// the file is compressed.
+    Part(u32, u64, Arc<OnceLock<bool>>),
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// The job.
+    pub job: Job,
+    /// The blocks of all files with data of their own, one after the other, each file's last block padded.
+    pub blocks: Vec<u8>,
+    /// What goes behind inodes.
+    pub tails: Vec<u8>,
+    /// The files.
+    pub pieces: Vec<Piece>,
+    /// The bytes of a part that was compressed.
+    pub raw: Vec<u8>,
+}
+
+/// What was made of a file or a part of one.
+#[derive(Debug)]
+pub(super) struct Piece {
+    /// Bytes of blocks, a multiple of the block size.
+    pub blocks: usize,
+    /// Bytes of the file among them, if it is not compressed.
+    pub filled: usize,
+    /// Bytes that go behind the inode.
+    pub tail: usize,
+    /// The parts of a compressed file.
+    pub extents: Option<Vec<Extent>>,
+}
+
+/// The jobs of a tree, in the order of its inodes.
+pub(super) fn jobs<'s>(scan: &'s Scan<'_>) -> impl Iterator<Item = Job> + Send + use<'s> {
+    let count = scan.nodes.len() as u32;
+    let (mut next, mut offset) = (0, 0);
+    let mut compressed = Arc::new(OnceLock::new());
+    std::iter::from_fn(move || {
+        if next >= count {
+            return None;
+        }
+        let own = own_bytes(scan, next);
+        if own > JOB_BYTES {
+            let part = Job::Part(next, offset, compressed.clone());
+            offset += JOB_BYTES;
+            if offset >= own {
+                (next, offset) = (next + 1, 0);
+                compressed = Arc::default();
+            }
+            return Some(part);
+        }
+        let start = next;
+        let mut bytes = 0;
+        while next < count && next - start < JOB_NODES {
+            bytes += own_bytes(scan, next).next_multiple_of(BLOCK);
+            if bytes > JOB_BYTES && next > start {
+                break;
+            }
+            next += 1;
+        }
+        Some(Job::Nodes(start..next))
+    })
+}
+
+/// Bytes of a file that no other one has before it.
+fn own_bytes(scan: &Scan<'_>, number: u32) -> u64 {
+    own_content(scan, number).map_or(0, |content| content.size)
+}
+
+/// The content of a file that no other one has before it.
+pub(super) fn own_content<'t>(scan: &Scan<'t>, number: u32) -> Option<&'t Content> {
+    match &scan.inode(number).kind {
+        Kind::File(content) if scan.nodes[number as usize].same_as == number => Some(content),
+        _ => None,
+    }
+}
+
+/// What one thread keeps.
+#[derive(Debug)]
+pub(super) struct Worker {
+    source: Source,
+    compressor: Option<Compressor>,
+    raw: Vec<u8>,
+}
+
+impl Worker {
+    /// A thread's reader and compressor.
+    pub fn new(compression: Compression) -> Worker {
+        Worker { source: Source::default(), compressor: Compressor::new(compression), raw: Vec::new() }
+    }
+
+    /// Does a job in a buffer that was used before. Whole files are checked here, parts of a file by who takes them in
+    /// their order.
+    pub fn work(&mut self, scan: &Scan<'_>, mut blocks: Vec<u8>, job: Job) -> Result<Done> {
+        blocks.clear();
+        let (mut tails, mut pieces, mut raw) = (Vec::new(), Vec::new(), Vec::new());
+        match &job {
+            Job::Nodes(range) => {
+                for number in range.clone() {
+                    let Some(content) = own_content(scan, number) else { continue };
+                    let node = &scan.nodes[number as usize];
+                    pieces.push(self.file(node, content, &mut blocks, &mut tails)?);
+                }
+            }
+            Job::Part(number, offset, compressed) => {
+                if let Some(content) = own_content(scan, *number) {
+                    let node = &scan.nodes[*number as usize];
+                    let length = (content.size - offset).min(JOB_BYTES);
+                    let packs = *compressed.get_or_init(|| self.gets_smaller(content));
+                    if packs && let Some(compressor) = &mut self.compressor {
+                        read(&mut self.source, content, *offset, length, &mut raw)?;
+                        let ends = offset + length == content.size;
+                        let fits = |tail| ends && index::tail_fits(node.fixed(), node.size, tail);
+                        let made = compressor.compress(&raw, fits, &mut blocks, &mut tails);
+                        let blocks = blocks.len();
+                        pieces.push(Piece { blocks, filled: 0, tail: made.tail, extents: Some(made.extents) });
+                    } else {
+                        read(&mut self.source, content, *offset, length, &mut blocks)?;
+                        let filled = (node.in_blocks() - offset).min(length);
+                        pieces.push(flat(0, filled, &mut blocks, &mut tails));
+                    }
+                }
+            }
+        }
+        Ok(Done { job, blocks, tails, pieces, raw })
+    }
+
+    fn file(&mut self, node: &Node, content: &Content, blocks: &mut Vec<u8>, tails: &mut Vec<u8>) -> Result<Piece> {
+        let start = blocks.len();
+        if let Some(compressor) = &mut self.compressor {
+            self.raw.clear();
+            read(&mut self.source, content, 0, content.size, &mut self.raw)?;
+            if Digest::of(&self.raw) != content.digest {
+                return Err(changed(content));
+            }
+            let first_tail = tails.len();
+            let fits = |tail| index::tail_fits(node.fixed(), node.size, tail);
+            let made = compressor.compress(&self.raw, fits, blocks, tails);
+            let with_index = index::end(node.fixed(), node.size) + made.tail as u64;
+            let size = (blocks.len() - start) as u64 + with_index.next_multiple_of(SLOT);
+            let flat_tail = node.size - node.in_blocks();
+            let flat_size =
+                node.in_blocks().next_multiple_of(BLOCK) + (node.fixed() + flat_tail).next_multiple_of(SLOT);
+            if size < flat_size {
+                let blocks = blocks.len() - start;
+                return Ok(Piece { blocks, filled: 0, tail: made.tail, extents: Some(made.extents) });
+            }
+            blocks.truncate(start);
+            tails.truncate(first_tail);
+            blocks.extend_from_slice(&self.raw);
+        } else {
+            read(&mut self.source, content, 0, content.size, blocks)?;
+            if Digest::of(&blocks[start..]) != content.digest {
+                return Err(changed(content));
+            }
+        }
+        Ok(flat(start, node.in_blocks(), blocks, tails))
+    }
+
+    /// Whether a large file is compressed: samples of it get smaller. Its first part is written before the last one is
+    /// read, so this cannot wait for the result. What cannot be read fails later.
+    fn gets_smaller(&mut self, content: &Content) -> bool {
+        let Some(compressor) = &mut self.compressor else { return false };
+        let (mut read_bytes, mut blocks) = (0, Vec::new());
+        for sample in 0..SAMPLES {
+            self.raw.clear();
+            let offset = (content.size - SAMPLE_BYTES) / (SAMPLES - 1) * sample;
+            if read(&mut self.source, content, offset, SAMPLE_BYTES, &mut self.raw).is_err() {
+                return true;
+            }
+            compressor.compress(&self.raw, |_| false, &mut blocks, &mut Vec::new());
+            read_bytes += self.raw.len();
+        }
+        blocks.len() * 100 < read_bytes * 98
+    }
+
+    /// The end of a file whose blocks another one has: the bytes behind its inode, from an offset on.
+    pub fn tail(&mut self, content: &Content, offset: u64, compressed: bool) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        read(&mut self.source, content, offset, content.size - offset, &mut bytes)?;
+        if compressed && let Some(compressor) = &mut self.compressor {
+            let mut tail = Vec::new();
+            compressor.compress(&bytes, |_| true, &mut Vec::new(), &mut tail);
+            return Ok(tail);
+        }
+        Ok(bytes)
+    }
+}
+
+/// Appends a part of a content.
+fn read(source: &mut Source, content: &Content, offset: u64, length: u64, bytes: &mut Vec<u8>) -> Result<()> {
+    let start = bytes.len();
+    bytes.resize(start + length as usize, 0);
+    source.read(content, offset, &mut bytes[start..])
+}
+
+/// Moves what is behind the first `filled` bytes to the tails, and pads the last block.
+fn flat(start: usize, filled: u64, blocks: &mut Vec<u8>, tails: &mut Vec<u8>) -> Piece {
+    let filled = filled as usize;
+    let tail = blocks.len() - start - filled;
+    tails.extend_from_slice(&blocks[start + filled..]);
+    let padded = filled.next_multiple_of(BLOCK as usize);
+    blocks.truncate(start + filled);
+    blocks.resize(start + padded, 0);
+    Piece { blocks: padded, filled, tail, extents: None }
+}

@@ -1,0 +1,405 @@
+//! Writing an image: the order of its parts, and the inodes.
+
+use std::collections::HashMap;
+use std::io::{Seek, SeekFrom, Write};
+use std::sync::{Mutex, PoisonError};
+
+use super::compress::Clusters;
+use super::directory;
+use super::files::{self, Done, Job, Piece, Worker};
+use super::format::{
+    BLOCK, FileType, Inode, Layout, SLOT, SLOTS, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, Superblock, compatible, device,
+    incompatible, xattr_count,
+};
+use super::group::{Group, Packer};
+use super::index::{self, Extent};
+use super::scan::{Node, Scan, too_large};
+use super::source::changed;
+use super::{Compression, Options, Summary};
+use crate::error::{Error, Result};
+use crate::formats::pipeline;
+use crate::rootfs::{Kind, Tree, write_error};
+use crate::store::Hasher;
+
+/// The root's inode stands behind the superblock: its nid has only 16 bits.
+const ROOT_OFFSET: u64 = SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE as u64;
+/// Folders' inodes are written in pieces of this size.
+const FOLDERS_BUFFER: usize = 1 << 20;
+
+/// Writes `tree` as an image that starts at the present position of `out`, and leaves the position at its end.
+///
+/// Refuses, before it writes, names above 255 bytes, devices beyond 4095:1048575, extended attributes that the format
+/// cannot hold, and more than 16 TiB. Content that is not what its digest says is refused too. On an error a part of
+/// the image is written.
+pub fn write(tree: &Tree, out: &mut (impl Write + Seek), options: &Options<'_>) -> Result<Summary> {
+    let mut label = [0; 16];
+    let name = label.get_mut(..options.label.len()).ok_or_else(|| {
+        Error::usage(format!("the file system's name \"{}\" is longer than 16 bytes", options.label.escape_debug()))
+    })?;
+    name.copy_from_slice(options.label.as_bytes());
+    let scan = Scan::new(tree, options)?;
+    let base = out.stream_position().map_err(write_error)?;
+    let mut image = Image::new(&scan, out, options.compression)?;
+    let spare = Spare::default();
+    pipeline::run(
+        files::jobs(&scan),
+        || Worker::new(options.compression),
+        |worker, job| worker.work(&scan, spare.take(), job),
+        |done| image.files(done).map(|buffer| spare.give(buffer)),
+    )?;
+    image.folders()?;
+    let end = image.next_block;
+    let superblock = Superblock {
+        compatible: compatible::CHECKSUM | compatible::MTIME,
+        root: (ROOT_OFFSET / SLOT) as u16,
+        inodes: scan.nodes.len() as u64,
+        time: options.time,
+        blocks: end,
+        incompatible: match options.compression {
+            Compression::None => 0,
+            Compression::Lz4Fast | Compression::Lz4 => incompatible::ZERO_PADDING | incompatible::INLINE_TAIL,
+        },
+        uuid: options.uuid.unwrap_or(scan.uuid),
+        label,
+        ..Superblock::default()
+    };
+    let header = image.header(&superblock);
+    out.seek(SeekFrom::Start(base)).map_err(write_error)?;
+    out.write_all(&header).map_err(write_error)?;
+    let size = u64::from(end) * BLOCK;
+    out.seek(SeekFrom::Start(base + size)).map_err(write_error)?;
+    Ok(Summary { size, inodes: superblock.inodes, uuid: superblock.uuid })
+}
+
+/// Buffers to be used again: a new one of a MiB costs as much as copying it.
+#[derive(Default)]
+struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
+/// Where an inode and its data went.
+#[derive(Clone, Copy, Default)]
+struct Placed {
+    first_block: u32,
+    /// The nid; until all groups are written, the slot in the group, and from bit 32 on the group's number.
+    nid: u64,
+}
+
+/// An image that is being written.
+struct Image<'s, 't, W> {
+    scan: &'s Scan<'t>,
+    out: &'s mut W,
+    next_block: u32,
+    placed: Vec<Placed>,
+    group: Group,
+    /// First blocks of the groups that were written.
+    groups: Vec<u32>,
+    /// The digest of a large file whose parts are coming.
+    large: Hasher,
+    large_extents: Option<Vec<Extent>>,
+    /// Compressed files whose blocks others use.
+    shared: HashMap<u32, Clusters>,
+    /// For the tails of those others.
+    worker: Worker,
+    root_layout: Layout,
+}
+
+impl<'s, 't, W: Write> Image<'s, 't, W> {
+    fn new(scan: &'s Scan<'t>, out: &'s mut W, compression: Compression) -> Result<Self> {
+        let root = &scan.nodes[0];
+        let inline = root.tail() > 0 && ROOT_OFFSET + root.fixed() + root.tail() <= BLOCK;
+        let root_layout = if inline { Layout::Inline } else { Layout::Plain };
+        let mut image = Image {
+            scan,
+            out,
+            next_block: 0,
+            placed: vec![Placed::default(); scan.nodes.len()],
+            group: Group::new(),
+            groups: Vec::new(),
+            large: Hasher::new(),
+            large_extents: None,
+            shared: HashMap::new(),
+            worker: Worker::new(compression),
+            root_layout,
+        };
+        let header = image.shared_xattrs_offset() + scan.xattrs.shared_size();
+        image.blocks(&vec![0; header.next_multiple_of(BLOCK) as usize])?;
+        Ok(image)
+    }
+
+    /// The shared extended attributes follow the root's inode.
+    fn shared_xattrs_offset(&self) -> u64 {
+        let root = &self.scan.nodes[0];
+        let tail = if self.root_layout == Layout::Inline { root.tail() } else { 0 };
+        (ROOT_OFFSET + root.fixed() + tail).next_multiple_of(4)
+    }
+
+    /// Appends whole blocks.
+    fn blocks(&mut self, bytes: &[u8]) -> Result<()> {
+        let count = u32::try_from(bytes.len() as u64 / BLOCK).map_err(|_| too_large())?;
+        self.next_block = self.next_block.checked_add(count).ok_or_else(too_large)?;
+        self.out.write_all(bytes).map_err(write_error)
+    }
+
+    /// Takes the results of a job, in their order, and returns the buffer.
+    fn files(&mut self, done: Done) -> Result<Vec<u8>> {
+        let mut block = self.next_block;
+        self.blocks(&done.blocks)?;
+        let mut tails = done.tails.as_slice();
+        let mut pieces = done.pieces.into_iter();
+        let mut take = |piece: Piece| {
+            let (tail, rest) = tails.split_at(piece.tail);
+            tails = rest;
+            let first = block;
+            block += (piece.blocks as u64 / BLOCK) as u32;
+            (first, tail, piece)
+        };
+        match done.job {
+            Job::Nodes(range) => {
+                for number in range {
+                    let own = files::own_content(self.scan, number).and_then(|_| pieces.next());
+                    match own.map(&mut take) {
+                        Some((first, tail, piece)) => {
+                            self.placed[number as usize].first_block = first;
+                            self.file(number, piece.extents, tail)?;
+                        }
+                        None => self.without_own_data(number)?,
+                    }
+                }
+            }
+            Job::Part(number, offset, _) => {
+                let (Some(content), Some(piece)) = (files::own_content(self.scan, number), pieces.next()) else {
+                    return Ok(done.blocks);
+                };
+                let (first, tail, piece) = take(piece);
+                if offset == 0 {
+                    self.large = Hasher::new();
+                    self.placed[number as usize].first_block = first;
+                }
+                let length = match piece.extents {
+                    Some(extents) => {
+                        self.large_extents.get_or_insert_default().extend(extents);
+                        self.large.update(&done.raw);
+                        done.raw.len()
+                    }
+                    None => {
+                        self.large.update(&done.blocks[..piece.filled]);
+                        self.large.update(tail);
+                        piece.filled + tail.len()
+                    }
+                };
+                if offset + length as u64 == content.size {
+                    if std::mem::take(&mut self.large).finish() != content.digest {
+                        return Err(changed(content));
+                    }
+                    let extents = self.large_extents.take();
+                    self.file(number, extents, tail)?;
+                }
+            }
+        }
+        Ok(done.blocks)
+    }
+
+    /// Writes the inode of a file with data of its own.
+    fn file(&mut self, number: u32, extents: Option<Vec<Extent>>, tail: &[u8]) -> Result<()> {
+        let node = &self.scan.nodes[number as usize];
+        self.inode(number, extents.as_deref(), tail)?;
+        if let Some(extents) = extents.filter(|_| node.shared) {
+            self.shared.insert(number, Clusters { extents, tail: tail.len() });
+        }
+        Ok(())
+    }
+
+    /// Writes the inode of what has no data, or the same as another file.
+    fn without_own_data(&mut self, number: u32) -> Result<()> {
+        let node = &self.scan.nodes[number as usize];
+        match &self.scan.inode(number).kind {
+            Kind::Folder(_) => Ok(()),
+            Kind::File(content) => {
+                self.placed[number as usize].first_block = self.placed[node.same_as as usize].first_block;
+                let Some(same) = self.shared.remove(&node.same_as) else {
+                    let tail = self.worker.tail(content, node.in_blocks(), false)?;
+                    return self.inode(number, None, &tail);
+                };
+                let last = same.extents.last().filter(|_| same.tail > 0).map_or(0, |last| u64::from(last.length));
+                let tail = self.worker.tail(content, node.size - last, true)?;
+                if tail.len() != same.tail {
+                    return Err(changed(content));
+                }
+                self.inode(number, Some(&same.extents), &tail)?;
+                self.shared.insert(node.same_as, same);
+                Ok(())
+            }
+            Kind::Symlink(target) if node.layout() == Layout::Inline => self.inode(number, None, target),
+            Kind::Symlink(target) => {
+                self.placed[number as usize].first_block = self.next_block;
+                let mut block = target.to_vec();
+                block.resize(BLOCK as usize, 0);
+                self.blocks(&block)?;
+                self.inode(number, None, &[])
+            }
+            Kind::CharacterDevice { .. } | Kind::BlockDevice { .. } | Kind::Fifo => self.inode(number, None, &[]),
+        }
+    }
+
+    /// Puts an inode with its index and its tail into the group.
+    fn inode(&mut self, number: u32, extents: Option<&[Extent]>, tail: &[u8]) -> Result<()> {
+        let node = &self.scan.nodes[number as usize];
+        let mut bytes = match extents {
+            Some(extents) => {
+                let in_blocks = extents.len() - usize::from(!tail.is_empty());
+                let mut bytes = self.fixed(number, node, Layout::Compressed, in_blocks as u32);
+                let first = self.placed[number as usize].first_block;
+                bytes.extend_from_slice(&index::encode(node.fixed(), node.size, extents, first, tail.len()));
+                bytes
+            }
+            None => self.fixed(number, node, node.layout(), self.placed[number as usize].first_block),
+        };
+        bytes.extend_from_slice(tail);
+        let slot = match self.group.add(&bytes) {
+            Some(slot) => slot,
+            None => {
+                self.end_group()?;
+                self.group.add(&bytes).ok_or_else(too_large)?
+            }
+        };
+        self.placed[number as usize].nid = (self.groups.len() as u64) << 32 | slot;
+        Ok(())
+    }
+
+    fn end_group(&mut self) -> Result<()> {
+        self.groups.push(self.next_block);
+        let bytes = self.group.take();
+        self.blocks(&bytes)
+    }
+
+    /// An inode with its extended attributes. `place` is its first block or, compressed, the number of its blocks.
+    fn fixed(&self, number: u32, node: &Node, layout: Layout, place: u32) -> Vec<u8> {
+        let inode = self.scan.inode(number);
+        let kind = FileType::of(&inode.kind);
+        let permissions = if kind == FileType::Symlink { 0o777 } else { inode.meta.mode as u16 & 0o7777 };
+        let place = match &inode.kind {
+            // Checked when the tree was scanned.
+            Kind::CharacterDevice { major, minor } | Kind::BlockDevice { major, minor } => {
+                device(*major, *minor).unwrap_or(0)
+            }
+            _ => place,
+        };
+        let encoded = Inode {
+            extended: node.extended,
+            layout,
+            xattr_count: xattr_count(node.xattr_size).unwrap_or(0),
+            mode: kind.mode() | permissions,
+            links: node.links,
+            size: node.size,
+            place,
+            number: number + 1,
+            uid: inode.meta.uid,
+            gid: inode.meta.gid,
+            mtime: inode.meta.mtime,
+        };
+        let mut bytes = vec![0; Inode::length(node.extended)];
+        encoded.encode(&mut bytes);
+        let base = self.shared_xattrs_offset() / 4;
+        bytes.extend_from_slice(&self.scan.xattrs.encode(&inode.meta.xattrs, base as u32));
+        bytes
+    }
+
+    /// Writes all folders but the root's inode.
+    fn folders(&mut self) -> Result<()> {
+        self.end_group()?;
+        for placed in &mut self.placed {
+            let group = self.groups.get((placed.nid >> 32) as usize).copied().unwrap_or(0);
+            placed.nid = u64::from(group) * SLOTS + (placed.nid & u64::from(u32::MAX));
+        }
+        let scan = self.scan;
+        let is_folder = |number: &u32| matches!(scan.inode(*number).kind, Kind::Folder(_));
+        let folders: Vec<u32> = (1..scan.nodes.len() as u32).filter(is_folder).collect();
+        let mut packer = Packer::new(u32::MAX);
+        for number in &folders {
+            let node = &scan.nodes[*number as usize];
+            let slot = packer.place(node.fixed() + node.size - node.in_blocks()).ok_or_else(too_large)?;
+            self.placed[*number as usize].nid = u64::from(self.next_block) * SLOTS + slot;
+        }
+        self.placed[0].nid = ROOT_OFFSET / SLOT;
+
+        let mut block = self.next_block.checked_add(packer.blocks()).ok_or_else(too_large)?;
+        for number in std::iter::once(&0).chain(&folders) {
+            let node = &scan.nodes[*number as usize];
+            self.placed[*number as usize].first_block = block;
+            let count = u32::try_from(self.folder_in_blocks(*number).div_ceil(BLOCK)).map_err(|_| too_large())?;
+            block = block.checked_add(count).ok_or_else(too_large)?;
+            debug_assert!(node.size > 0);
+        }
+        self.folder_inodes(&folders, packer.blocks())?;
+        for number in std::iter::once(&0).chain(&folders) {
+            let size = self.folder_in_blocks(*number);
+            if size > 0 {
+                let mut bytes = self.folder(*number);
+                bytes.truncate(size as usize);
+                bytes.resize(bytes.len().next_multiple_of(BLOCK as usize), 0);
+                self.blocks(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes folders' inodes in the order in which they lie, `count` blocks.
+    fn folder_inodes(&mut self, folders: &[u32], count: u32) -> Result<()> {
+        let mut order = folders.to_vec();
+        order.sort_unstable_by_key(|number| self.placed[*number as usize].nid);
+        let end = u64::from(self.next_block) * BLOCK + u64::from(count) * BLOCK;
+        let mut bytes = Vec::new();
+        for number in order {
+            let node = &self.scan.nodes[number as usize];
+            let start = self.placed[number as usize].nid * SLOT - u64::from(self.next_block) * BLOCK;
+            bytes.resize(start as usize, 0);
+            let block = self.placed[number as usize].first_block;
+            bytes.extend_from_slice(&self.fixed(number, node, node.layout(), block));
+            if node.in_blocks() < node.size {
+                bytes.extend_from_slice(&self.folder(number)[node.in_blocks() as usize..]);
+            }
+            if bytes.len() >= FOLDERS_BUFFER {
+                let rest = bytes.split_off(bytes.len() - bytes.len() % BLOCK as usize);
+                self.blocks(&bytes)?;
+                bytes = rest;
+            }
+        }
+        bytes.resize((end - u64::from(self.next_block) * BLOCK) as usize, 0);
+        self.blocks(&bytes)
+    }
+
+    /// Bytes of a folder that lie in blocks.
+    fn folder_in_blocks(&self, number: u32) -> u64 {
+        let node = &self.scan.nodes[number as usize];
+        match (number, self.root_layout) {
+            (0, Layout::Inline) => node.size - node.tail(),
+            (0, _) => node.size,
+            _ => node.in_blocks(),
+        }
+    }
+
+    fn folder(&self, number: u32) -> Vec<u8> {
+        directory::encode(&self.scan.entries(number), |number| {
+            (self.placed[number as usize].nid, FileType::of(&self.scan.inode(number).kind))
+        })
+    }
+
+    /// The first blocks.
+    fn header(&self, superblock: &Superblock) -> Vec<u8> {
+        let root = &self.scan.nodes[0];
+        let mut behind = self.fixed(0, root, self.root_layout, self.placed[0].first_block);
+        behind.extend_from_slice(&self.folder(0)[self.folder_in_blocks(0) as usize..]);
+        behind.resize((self.shared_xattrs_offset() - ROOT_OFFSET) as usize, 0);
+        behind.extend_from_slice(&self.scan.xattrs.shared());
+        superblock.encode(&behind)
+    }
+}

@@ -1,0 +1,103 @@
+//! Making a tree: the data is read once, in order; hashes of the data are written as they come, the levels above them
+//! are kept (a 128th of them: 400 KiB for 6 GiB of data) and written at the end.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use super::format::{BLOCK, SALT_LIMIT, SUPERBLOCK_SIZE, Superblock, levels};
+use super::{BlockHasher, JOB_BYTES};
+use crate::error::{Error, IoContext, Result};
+use crate::formats::pipeline;
+use crate::rootfs::write_error;
+
+/// How a tree is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// In front of each block when it is hashed; at most 256 bytes. Derived from content, so that the tree is the same
+    /// each time: 32 bytes are usual.
+    pub salt: Vec<u8>,
+    /// The tree's identity.
+    pub uuid: [u8; 16],
+}
+
+/// A tree that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verity {
+    /// What vouches for everything below it.
+    pub root_hash: [u8; 32],
+    /// What the superblock says.
+    pub superblock: Superblock,
+    /// Bytes of superblock and tree.
+    pub size: u64,
+}
+
+/// Writes superblock and tree over `size` bytes of `data`, which are whole blocks, at the present position of `out`,
+/// and leaves the position at their end.
+pub fn write(
+    data: &mut (impl Read + Send),
+    size: u64,
+    out: &mut (impl Write + Seek),
+    options: &Options,
+) -> Result<Verity> {
+    if size == 0 || !size.is_multiple_of(BLOCK) {
+        return Err(Error::failed(format!("dm-verity over {size} bytes, which is not a number of blocks of {BLOCK}")));
+    }
+    if options.salt.len() > SALT_LIMIT {
+        return Err(Error::usage(format!("a salt of {} bytes; the limit is {SALT_LIMIT}", options.salt.len())));
+    }
+    let superblock = Superblock { uuid: options.uuid, data_blocks: size / BLOCK, salt: options.salt.clone() };
+    let shape = levels(superblock.data_blocks);
+    let hasher = BlockHasher::new(&options.salt);
+    let base = out.stream_position().map_err(write_error)?;
+
+    // The level that is next to be hashed: of the data, one hash for each block of the lowest level.
+    let mut above = Vec::new();
+    if let Some(lowest) = shape.first() {
+        out.seek(SeekFrom::Start(base + lowest.start * BLOCK)).map_err(write_error)?;
+    }
+    let mut left = size;
+    let jobs = std::iter::from_fn(|| {
+        let length = left.min(JOB_BYTES);
+        left -= length;
+        (length > 0).then(|| read_exactly(data, length))
+    });
+    let work = |_: &mut (), chunk: Result<Vec<u8>>| {
+        let mut hashes = hasher.blocks(&chunk?);
+        if shape.is_empty() {
+            return Ok((Vec::new(), hashes));
+        }
+        hashes.resize(hashes.len().next_multiple_of(BLOCK as usize), 0);
+        let over = hasher.blocks(&hashes);
+        Ok((hashes, over))
+    };
+    pipeline::run(
+        jobs,
+        || (),
+        work,
+        |(hashes, over)| {
+            above.extend_from_slice(&over);
+            out.write_all(&hashes).map_err(write_error)
+        },
+    )?;
+    for level in shape.iter().skip(1) {
+        above.resize(above.len().next_multiple_of(BLOCK as usize), 0);
+        out.seek(SeekFrom::Start(base + level.start * BLOCK)).map_err(write_error)?;
+        out.write_all(&above).map_err(write_error)?;
+        above = hasher.blocks(&above);
+    }
+    let root_hash = above.as_slice().try_into().map_err(|_| Error::failed("a hash tree without a single top"))?;
+
+    out.seek(SeekFrom::Start(base)).map_err(write_error)?;
+    out.write_all(&superblock.encode()).map_err(write_error)?;
+    out.write_all(&[0; BLOCK as usize - SUPERBLOCK_SIZE]).map_err(write_error)?;
+    let size = super::format::size(superblock.data_blocks);
+    out.seek(SeekFrom::Start(base + size)).map_err(write_error)?;
+    Ok(Verity { root_hash, superblock, size })
+}
+
+/// Reads a number of bytes, at most a job's.
+pub(super) fn read_exactly(data: &mut impl Read, length: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; length as usize];
+    data.read_exact(&mut bytes).at("reading", Path::new("the data that a hash tree is for"))?;
+    Ok(bytes)
+}
