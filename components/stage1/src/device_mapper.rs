@@ -54,6 +54,8 @@ impl Mapping<'_> {
         })?;
         let control = control.as_fd();
         let mut created = self.message(0, &[]);
+        // Other commands take a name or a UUID, and not both.
+        put(&mut created, UUID, &cut(self.uuid, UUID_LENGTH));
         device_mapper(control, CREATE, &mut created).doing("creating the verified device")?;
         let mut table = self.message(READ_ONLY, &self.target());
         let mut resume = self.message(READ_ONLY, &[]);
@@ -79,7 +81,6 @@ impl Mapping<'_> {
         put(&mut message, TARGET_COUNT, &u32::from(!data.is_empty()).to_ne_bytes());
         put(&mut message, FLAGS, &flags.to_ne_bytes());
         put(&mut message, NAME, &cut(self.name, NAME_LENGTH));
-        put(&mut message, UUID, &cut(self.uuid, UUID_LENGTH));
         message.extend_from_slice(data);
         message
     }
@@ -133,7 +134,7 @@ mod tests {
         let name = "n".repeat(300);
         let mapping = Mapping { name: &name, uuid: &name, target: "verity", parameters: "", sectors: 1 };
         let message = mapping.message(0, &[]);
-        assert_eq!((message.len(), message[48 + 127], message[176 + 128]), (312, 0, 0));
+        assert_eq!((message.len(), message[48 + 126], message[48 + 127]), (312, b'n', 0));
     }
 
     #[test]
