@@ -1,6 +1,6 @@
 //! What file system a device holds, and its name: as much of a superblock as that takes.
 
-use crate::bytes::{hex, slice, text, u16_at, u32_at, uuid};
+use crate::bytes::{hex, slice, text, u16_at, u32_at, u64_at, uuid};
 
 /// So many bytes of a device are looked at: ISO 9660's descriptor is the farthest.
 pub const LOOKED_AT: usize = 36 << 10;
@@ -14,6 +14,8 @@ pub struct FileSystem {
     pub uuid: Option<String>,
     /// Its name.
     pub label: Option<String>,
+    /// Bytes, where the superblock tells.
+    pub size: Option<u64>,
 }
 
 /// Recognises the file system by the first bytes of a device; fewer than [`LOOKED_AT`] if the device is smaller.
@@ -24,17 +26,24 @@ pub fn recognise(bytes: &[u8]) -> Option<FileSystem> {
 /// Squashfs has neither UUID nor name.
 fn squashfs(bytes: &[u8]) -> Option<FileSystem> {
     let found = slice(bytes, 0, 4)? == b"hsqs";
-    found.then_some(FileSystem { kind: "squashfs", uuid: None, label: None })
+    found.then_some(FileSystem { kind: "squashfs", uuid: None, label: None, size: u64_at(bytes, 40) })
 }
 
 fn erofs(bytes: &[u8]) -> Option<FileSystem> {
     (u32_at(bytes, 1024)? == 0xe0f5_e1e2).then_some(())?;
-    Some(FileSystem { kind: "erofs", uuid: uuid(slice(bytes, 1072, 16)?), label: text(slice(bytes, 1088, 16)?) })
+    // With 48-bit block numbers (EROFS_FEATURE_INCOMPAT_48BIT) the number of blocks is elsewhere.
+    let long = u32_at(bytes, 1104)? & 0x80 != 0;
+    let size = sized(u32_at(bytes, 1060)?.into(), u32::from(*bytes.get(1036)?)).filter(|_| !long);
+    Some(FileSystem { kind: "erofs", uuid: uuid(slice(bytes, 1072, 16)?), label: text(slice(bytes, 1088, 16)?), size })
 }
 
 fn ext4(bytes: &[u8]) -> Option<FileSystem> {
     (u16_at(bytes, 1080)? == 0xef53).then_some(())?;
-    Some(FileSystem { kind: "ext4", uuid: uuid(slice(bytes, 1128, 16)?), label: text(slice(bytes, 1144, 16)?) })
+    // The upper half of the number counts with INCOMPAT_64BIT only.
+    let high = if u32_at(bytes, 1120)? & 0x80 != 0 { u32_at(bytes, 1360)? } else { 0 };
+    let blocks = u64::from(high) << 32 | u64::from(u32_at(bytes, 1028)?);
+    let size = sized(blocks, u32_at(bytes, 1048)?.saturating_add(10));
+    Some(FileSystem { kind: "ext4", uuid: uuid(slice(bytes, 1128, 16)?), label: text(slice(bytes, 1144, 16)?), size })
 }
 
 /// The primary volume descriptor is in sector 16 of 2048 bytes (ECMA-119, 8.4). Its UUID is the time of its last
@@ -48,7 +57,8 @@ fn iso9660(bytes: &[u8]) -> Option<FileSystem> {
         let part = |from: usize, to: usize| date.get(from..to).unwrap_or_default();
         [part(0, 4), part(4, 6), part(6, 8), part(8, 10), part(10, 12), part(12, 14), part(14, 16)].join("-")
     });
-    Some(FileSystem { kind: "iso9660", uuid, label: text(slice(bytes, 32_808, 32)?) })
+    let size = u64::from(u32_at(bytes, 32_848)?) * u64::from(u16_at(bytes, 32_896)?);
+    Some(FileSystem { kind: "iso9660", uuid, label: text(slice(bytes, 32_808, 32)?), size: Some(size) })
 }
 
 /// A boot sector alone proves little: the name that every formatting program writes is asked for too.
@@ -63,7 +73,12 @@ fn fat(bytes: &[u8]) -> Option<FileSystem> {
     let uuid = hex(&serial);
     let uuid = [uuid.get(..4)?, uuid.get(4..)?].join("-");
     let label = text(slice(bytes, at + 4, 11)?).filter(|label| label != "NO NAME");
-    Some(FileSystem { kind: "vfat", uuid: Some(uuid), label })
+    Some(FileSystem { kind: "vfat", uuid: Some(uuid), label, size: None })
+}
+
+/// Bytes of `blocks` blocks of two to the power of `bits` bytes.
+fn sized(blocks: u64, bits: u32) -> Option<u64> {
+    blocks.checked_mul(1_u64.checked_shl(bits)?)
 }
 
 #[cfg(test)]
@@ -99,6 +114,23 @@ mod tests {
         let fat: &[(usize, &[u8])] =
             &[(82, b"FAT32   "), (67, &[4, 3, 2, 0xa1]), (71, b"NO NAME    "), (510, &[0x55, 0xaa])];
         assert_eq!(recognised(fat), ("vfat", Some("a102-0304".to_owned()), None));
+    }
+
+    #[test]
+    fn sizes() {
+        let size = |parts: &[(usize, &[u8])]| recognise(&device(parts)).unwrap().size;
+        let erofs: &[(usize, &[u8])] = &[(1024, &[0xe2, 0xe1, 0xf5, 0xe0]), (1036, &[12]), (1060, &[3])];
+        assert_eq!(size(erofs), Some(3 * 4096));
+        assert_eq!(size(&[erofs, &[(1104, &[0x80])]].concat()), None);
+        assert_eq!(size(&[erofs, &[(1036, &[0xff])]].concat()), None);
+        assert_eq!(size(&[erofs, &[(1036, &[63])]].concat()), None);
+        let ext4: &[(usize, &[u8])] = &[(1080, &[0x53, 0xef]), (1028, &[5]), (1048, &[2]), (1360, &[1])];
+        assert_eq!(size(ext4), Some(5 * 4096));
+        assert_eq!(size(&[ext4, &[(1120, &[0x80])]].concat()), Some((5 + (1 << 32)) * 4096));
+        assert_eq!(size(&[ext4, &[(1048, &[0xff; 4])]].concat()), None);
+        assert_eq!(size(&[(0, b"hsqs"), (40, &[7])]), Some(7));
+        let iso: &[(usize, &[u8])] = &[(32_768, b"\x01CD001"), (32_848, &[9]), (32_896, &[0, 8])];
+        assert_eq!(size(iso), Some(9 * 2048));
     }
 
     #[test]

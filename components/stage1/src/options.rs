@@ -40,6 +40,8 @@ pub struct Options {
     pub hash_offset: Option<u64>,
     /// `moby.root.hash.lenient`: the hash tree's superblock may differ from what moby writes where nothing depends on it.
     pub lenient: bool,
+    /// `moby.root.check=full`: all of a verified root is read before it is used.
+    pub check_all: bool,
     /// `moby.root.file=`: the root is this file of the file system that `root=` names.
     pub file: Option<String>,
     /// `rootfstype=`: do not look, it is this.
@@ -70,6 +72,7 @@ impl Default for Options {
             hash: None,
             hash_offset: None,
             lenient: false,
+            check_all: false,
             file: None,
             file_system: None,
             flags: String::new(),
@@ -141,6 +144,7 @@ impl Options {
             "moby.root.hash.offset" => {
                 self.hash_offset = Some(value.parse().map_err(|_| "is no number of bytes")?);
             }
+            "moby.root.check" if value == "full" => self.check_all = true,
             "moby.root.hash.lenient" if !has_value => self.lenient = true,
             _ if key.starts_with("moby.root.") => return Err("is not known, or not with this value".to_owned()),
             _ => {}
@@ -234,7 +238,7 @@ mod tests {
         let options = Options::parse(&format!(
             "BOOT_IMAGE=/x \"root=LABEL=MY DISK\" roothash={HASH} rootfstype=erofs rootflags=a,b rw rootwait=7 \
              init=/lib/systemd/systemd quiet moby.root.file=/root.erofs moby.root.hash=/dev/vdb \
-             moby.root.hash.offset=4096 moby.root.hash.lenient moby.root.oncorruption=error \
+             moby.root.hash.offset=4096 moby.root.hash.lenient moby.root.check=full moby.root.oncorruption=error \
              moby.root.onfailure=poweroff -- root=/dev/x"
         ));
         let expected = Options {
@@ -243,6 +247,7 @@ mod tests {
             hash: Some(Source::Device("vdb".to_owned())),
             hash_offset: Some(4096),
             lenient: true,
+            check_all: true,
             file: Some("/root.erofs".to_owned()),
             file_system: Some("erofs".to_owned()),
             flags: "a,b".to_owned(),
@@ -275,6 +280,7 @@ mod tests {
             "moby.root.file=/a/../../b",
             "moby.root.hash.offset=0x10",
             "moby.root.hash.lenient=no",
+            "moby.root.check=some",
             "moby.root.onfailure=shell",
             "moby.root.oncorruption=",
             "moby.root.ofset=1",

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount as mount_device, unmount};
@@ -9,7 +10,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount as mount_device, unmount};
 use crate::console::say;
 use crate::devices::read_at;
 use crate::error::{Doing, Failure, Result};
-use crate::file_system::{LOOKED_AT, recognise};
+use crate::file_system::{FileSystem, LOOKED_AT, recognise};
 use crate::handover::NEW_ROOT;
 use crate::image_file::ImageFile;
 use crate::options::Options;
@@ -124,8 +125,21 @@ pub fn mount(plan: &Plan, options: &Options) -> Result<Mounted> {
         }
         None => data,
     };
-    let kind = kind_of(&node, options)?;
     let verified = plan.verity.is_some();
+    if verified && options.check_all {
+        read_all(&node)?;
+    }
+    let (file_system, size) = recognised(&node)?;
+    if let Some(found) = &file_system {
+        check_size(found, size, verified && !options.lenient)
+            .map_err(|what| Failure::new(format!("the {} of {place} {what}", found.kind)))?;
+    }
+    let kind = options.file_system.clone().or_else(|| Some(file_system?.kind.to_owned())).ok_or_else(|| {
+        Failure::new(format!(
+            "{place} holds no file system that is known here (erofs, squashfs, ext4, iso9660, vfat); rootfstype= can \
+             name one"
+        ))
+    })?;
     let writable = options.writable && !verified && !READ_ONLY_KINDS.contains(&kind.as_str());
     mount_kind(&mut machine, &node, NEW_ROOT, &kind, &options.flags, writable)?;
     if image.is_some() {
@@ -137,31 +151,53 @@ pub fn mount(plan: &Plan, options: &Options) -> Result<Mounted> {
 }
 
 fn open_image(machine: &mut Machine, device: &Path, file: &str) -> Result<ImageFile> {
-    let kind = recognised(device)?
+    let (found, _) = recognised(device)?;
+    let kind = found
+        .map(|found| found.kind)
         .ok_or_else(|| Failure::new(format!("{} holds no file system that is known here", device.display())))?;
     mount_kind(machine, device, CONTAINER, kind, "", false)?;
     machine.coldplug.named("loop");
     ImageFile::open(Path::new(CONTAINER), file)
 }
 
-fn recognised(device: &Path) -> Result<Option<&'static str>> {
-    use std::io::{Seek, SeekFrom};
+/// The file system of a device, and the device's size in bytes.
+fn recognised(device: &Path) -> Result<(Option<FileSystem>, u64)> {
     let mut file = File::open(device).at("opening", device)?;
     let size = file.seek(SeekFrom::End(0)).at("asking for the size of", device)?;
     let bytes = read_at(&file, 0, size.min(LOOKED_AT as u64) as usize).at("reading the start of", device)?;
-    Ok(recognise(&bytes).map(|found| found.kind))
+    Ok((recognise(&bytes), size))
 }
 
-fn kind_of(device: &Path, options: &Options) -> Result<String> {
-    if let Some(kind) = &options.file_system {
-        return Ok(kind.clone());
+/// A device that is shorter than its file system was cut off. One that is `exact`, which a verified device must be, has
+/// nothing behind it either but the rest of a block: the number of blocks in the hash tree's superblock is not signed,
+/// the file system's own size is.
+fn check_size(found: &FileSystem, device: u64, exact: bool) -> Result<(), String> {
+    const BLOCK: u64 = 4096;
+    let Some(size) = found.size else { return Ok(()) };
+    if size > device {
+        return Err(format!("has {size} bytes, its place only {device}: it was cut off"));
     }
-    recognised(device)?.map(str::to_owned).ok_or_else(|| {
-        Failure::new(format!(
-            "{} holds no file system that is known here (erofs, squashfs, ext4, iso9660, vfat); rootfstype= can name one",
-            device.display()
-        ))
-    })
+    if exact && size.checked_next_multiple_of(BLOCK) != device.checked_next_multiple_of(BLOCK) {
+        return Err(format!(
+            "has {size} bytes, but {device} are verified: the hash tree's superblock was changed, or moby did not write \
+             it (then: moby.root.hash.lenient)"
+        ));
+    }
+    Ok(())
+}
+
+/// Reads everything, so that the kernel checks everything.
+fn read_all(device: &Path) -> Result<()> {
+    let mut file = File::open(device).at("opening", device)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).at("verifying all of", device),
+        }
+    }
 }
 
 fn mount_kind(
@@ -214,6 +250,17 @@ mod tests {
         assert_eq!(sources("HASH root=LABEL=x moby.root.hash=/dev/vdb"), ["LABEL=x", "/dev/vdb"]);
         assert_eq!(sources("HASH root=LABEL=x moby.root.hash.offset=4096"), ["LABEL=x"]);
         assert_eq!(sources("root=/dev/vda"), ["/dev/vda"]);
+    }
+
+    #[test]
+    fn sizes() {
+        let of = |size| FileSystem { kind: "erofs", uuid: None, label: None, size };
+        assert!(check_size(&of(None), 0, true).is_ok());
+        assert!(check_size(&of(Some(8193)), 8192, false).is_err());
+        assert!(check_size(&of(Some(8192)), 1 << 20, false).is_ok());
+        assert!(check_size(&of(Some(8192)), 12_288, true).is_err());
+        assert!(check_size(&of(Some(8000)), 8192, true).is_ok());
+        assert!(check_size(&of(Some(u64::MAX)), u64::MAX, true).is_ok());
     }
 
     #[test]
