@@ -1,6 +1,6 @@
 //! The block devices that are there, and what is on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write};
 use std::fs::{self, File};
 use std::io;
@@ -32,6 +32,11 @@ pub struct Device {
 }
 
 impl Device {
+    /// Whether it is a partition of `disk`.
+    pub fn is_part_of(&self, disk: &Device) -> bool {
+        self.partition.as_ref().is_some_and(|(_, _, name)| *name == disk.name)
+    }
+
     /// Its node.
     pub fn node(&self) -> PathBuf {
         Path::new("/dev").join(&self.name)
@@ -46,7 +51,8 @@ struct Seen {
     /// Of a whole disk.
     table: Option<Table>,
     file_system: Option<FileSystem>,
-    trouble: Option<(String, Instant)>,
+    /// Why it could not be read, and when that was if it need not be tried again at once.
+    trouble: Option<(String, Option<Instant>)>,
 }
 
 /// Every block device, by name: disks come before their partitions.
@@ -60,13 +66,18 @@ impl Inventory {
     pub fn refresh(&mut self) {
         let devices = list(Path::new("/sys/class/block"));
         self.seen.retain(|name, _| devices.iter().any(|device| device.name == *name));
+        let mut looked_at = HashSet::new();
         for device in devices {
+            // A disk that was looked at again may have another table.
+            let anew = device.partition.as_ref().is_some_and(|(_, _, disk)| looked_at.contains(disk));
             if let Some(seen) = self.seen.get(&device.name) {
-                let rest = seen.trouble.as_ref().is_none_or(|(_, when)| when.elapsed() < RETRY);
-                if seen.device == device && rest {
+                let rest =
+                    seen.trouble.as_ref().is_none_or(|(_, when)| when.is_some_and(|when| when.elapsed() < RETRY));
+                if seen.device == device && rest && !anew {
                     continue;
                 }
             }
+            looked_at.insert(device.name.clone());
             let table = device.partition.as_ref().and_then(|(_, _, disk)| self.seen.get(disk)?.table.clone());
             self.seen.insert(device.name.clone(), look_at(device, table.as_ref()));
         }
@@ -155,7 +166,9 @@ fn look_at(device: Device, disk: Option<&Table>) -> Seen {
             Some(libc::ENOMEDIUM) => "no medium".to_owned(),
             _ => error.to_string(),
         };
-        seen.trouble = Some((text, Instant::now()));
+        // A device is in sysfs a moment before it has its node.
+        let when = if error.kind() == io::ErrorKind::NotFound { None } else { Some(Instant::now()) };
+        seen.trouble = Some((text, when));
     }
     seen
 }

@@ -8,9 +8,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2, statfs};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fcntl_setfl, fstat, openat2, statfs};
 use rustix::mount::{UnmountFlags, mount_move, unmount};
 use rustix::process::{chdir, chroot};
+use rustix::stdio::stdout;
 
 use crate::error::{Doing, Failure, Result};
 
@@ -56,6 +57,8 @@ pub fn hand_over(wanted: Option<&str>) -> Result<Infallible> {
     mount_move(".", "/").doing("moving the root over the initramfs")?;
     chroot(".").doing("changing into the root")?;
     chdir("/").doing("entering the root")?;
+    // Init gets the console as the kernel would have given it, and does not expect to be told to try again.
+    let _ = fcntl_setfl(stdout(), OFlags::RDWR);
     // The kernel gave us what was meant for init: arguments and environment.
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let error = Command::new(&program).args(arguments).exec();

@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Buses are looked at again after this, in case that announcements were lost.
 const SCAN: Duration = Duration::from_secs(2);
 
+/// A person who sees nothing for longer than this wants to know why.
+const TELL: Duration = Duration::from_secs(5);
+
 /// What is looked for, and what it is to the reader of a message.
 #[derive(Debug)]
 pub struct Wanted {
@@ -48,7 +51,7 @@ impl Machine {
     /// Waits until every one of `wanted` is there, at most for `timeout`. Gives them in the same order.
     pub fn wait_for(&mut self, wanted: &[Wanted], timeout: Option<Duration>) -> Result<Vec<Device>> {
         let start = Instant::now();
-        let mut scanned = Instant::now();
+        let (mut scanned, mut told) = (Instant::now(), false);
         loop {
             if let Some(socket) = &self.socket {
                 self.coldplug.announced(&read_events(socket));
@@ -64,8 +67,17 @@ impl Machine {
             if timeout.is_some_and(|timeout| start.elapsed() >= timeout) {
                 return Err(self.report(wanted, start.elapsed()));
             }
+            if !told && start.elapsed() > TELL {
+                let missing = self.missing(wanted).map(|wanted| format!("{} ({})", wanted.what, wanted.source));
+                say(&format!("waiting for {}", missing.collect::<Vec<_>>().join(", ")));
+                told = true;
+            }
             self.pause();
         }
+    }
+
+    fn missing<'w>(&self, wanted: &'w [Wanted]) -> impl Iterator<Item = &'w Wanted> {
+        wanted.iter().filter(|wanted| self.inventory.find(&wanted.source).is_empty())
     }
 
     fn all_of(&self, wanted: &[Wanted]) -> Option<Vec<Device>> {
@@ -76,7 +88,8 @@ impl Machine {
         let mut chosen = Vec::new();
         for (devices, wanted) in found?.into_iter().zip(wanted) {
             let first = devices.first().copied()?;
-            if let Some(other) = devices.get(1) {
+            // The first partition of an ISO on a USB disk can begin where the disk does.
+            if let Some(other) = devices.iter().skip(1).find(|other| !other.is_part_of(first)) {
                 let source = &wanted.source;
                 say(&format!("{source} is both {} and {}: taking the first", first.name, other.name));
             }
@@ -97,8 +110,7 @@ impl Machine {
 
     /// What was awaited and what is there.
     fn report(&self, wanted: &[Wanted], waited: Duration) -> Failure {
-        let missing = wanted.iter().filter(|wanted| self.inventory.find(&wanted.source).is_empty());
-        let awaited = indented(missing.map(|wanted| format!("{}: {}", wanted.what, wanted.source)));
+        let awaited = indented(self.missing(wanted).map(|wanted| format!("{}: {}", wanted.what, wanted.source)));
         let mut seen: Vec<String> = self.inventory.lines().collect();
         if seen.is_empty() {
             seen.push("no block device at all".to_owned());
