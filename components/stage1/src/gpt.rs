@@ -92,6 +92,11 @@ pub mod tests {
 
     /// A header in sector 1 with entries in sector 2, and the entries: one partition as number 2 of 4.
     pub fn sample() -> (Vec<u8>, Vec<u8>) {
+        sample_at(1)
+    }
+
+    /// The same with the header in another sector, up to 255.
+    pub fn sample_at(sector: u8) -> (Vec<u8>, Vec<u8>) {
         let mut entries = vec![0; 4 * ENTRY];
         entries[128..144].copy_from_slice(&(1..=16).collect::<Vec<u8>>());
         entries[144..160].copy_from_slice(&(17..=32).collect::<Vec<u8>>());
@@ -100,7 +105,7 @@ pub mod tests {
         let mut header = vec![0; 512];
         header[..8].copy_from_slice(b"EFI PART");
         header[12] = 92;
-        header[24] = 1;
+        header[24] = sector;
         header[72] = 2;
         header[80] = 4;
         header[84] = 128;

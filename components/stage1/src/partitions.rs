@@ -10,6 +10,8 @@ use crate::gpt;
 pub enum Table {
     /// A GUID partition table.
     Gpt(Vec<gpt::Entry>),
+    /// One whose primary is damaged: the kernel takes it only if its command line has the word `gpt`.
+    BackupGpt(Vec<gpt::Entry>),
     /// A master boot record with this signature.
     Mbr(u32),
     /// None that is understood.
@@ -32,7 +34,7 @@ pub type Read<'r> = &'r dyn Fn(u64, usize) -> io::Result<Vec<u8>>;
 
 impl Table {
     /// Reads the table of a disk of `size` bytes with logical sectors of `sector` bytes. A damaged primary GPT is
-    /// replaced by the backup in the last sector, as the kernel does.
+    /// replaced by the backup in the last sector.
     pub fn read(read: Read<'_>, sector: u32, size: u64) -> io::Result<Table> {
         let sector = sector.clamp(512, 65_536);
         let length = sector as usize;
@@ -54,7 +56,7 @@ impl Table {
                     continue;
                 };
                 if let Ok(entries) = gpt::entries(&header, &read(offset, header.length)?) {
-                    return Ok(Table::Gpt(entries));
+                    return Ok(if at == 1 { Table::Gpt(entries) } else { Table::BackupGpt(entries) });
                 }
             }
         }
@@ -67,7 +69,7 @@ impl Table {
     /// The names of partition `number`, which the kernel says starts at byte `start`.
     pub fn names(&self, number: u32, start: u64, sector: u32) -> Names {
         match self {
-            Table::Gpt(entries) => {
+            Table::Gpt(entries) | Table::BackupGpt(entries) => {
                 let here = |entry: &&gpt::Entry| {
                     entry.number == number && entry.first.checked_mul(sector.into()) == Some(start)
                 };
@@ -86,6 +88,7 @@ impl Table {
     pub fn word(&self) -> &'static str {
         match self {
             Table::Gpt(_) => "GPT",
+            Table::BackupGpt(_) => "damaged GPT with a good backup (\"gpt\" on the kernel command line uses it)",
             Table::Mbr(_) => "MBR",
             Table::None => "no partition table",
         }
@@ -130,6 +133,20 @@ mod tests {
         disk[450] = 0x83;
         disk[440..444].copy_from_slice(&0x00c0_ffee_u32.to_le_bytes());
         assert_eq!(read_of(&disk).names(11, 0, 512).uuid.as_deref(), Some("00c0ffee-0b"));
+    }
+
+    #[test]
+    fn backup() {
+        let mut disk = disk();
+        disk[600] ^= 1;
+        // Not a true backup, which would say that it lies in the last sector: its place is checked.
+        disk.extend_from_within(512..1024);
+        assert_eq!(read_of(&disk), Table::None);
+        let (header, _) = gpt::tests::sample_at(8);
+        disk[512 * 8..512 * 9].copy_from_slice(&header);
+        let table = read_of(&disk);
+        assert!(matches!(table, Table::BackupGpt(_)));
+        assert!(table.names(2, 2048 * 512, 512).uuid.is_some());
     }
 
     #[test]

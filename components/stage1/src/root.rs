@@ -174,14 +174,14 @@ fn recognised(device: &Path) -> Result<(Option<FileSystem>, u64)> {
 fn check_size(found: &FileSystem, device: u64, exact: bool) -> Result<(), String> {
     const BLOCK: u64 = 4096;
     let Some(size) = found.size else { return Ok(()) };
-    if size > device {
-        return Err(format!("has {size} bytes, its place only {device}: it was cut off"));
-    }
     if exact && size.checked_next_multiple_of(BLOCK) != device.checked_next_multiple_of(BLOCK) {
         return Err(format!(
             "has {size} bytes, but {device} are verified: the hash tree's superblock was changed, or moby did not write \
              it (then: moby.root.hash.lenient)"
         ));
+    }
+    if size > device {
+        return Err(format!("has {size} bytes, its place only {device}: it was cut off"));
     }
     Ok(())
 }

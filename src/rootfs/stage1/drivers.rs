@@ -9,7 +9,7 @@ pub const HARDWARE: &[(&str, &[&str])] = &[
     ("NVMe", &["nvme", "vmd"]),
     ("SATA", &["ahci", "ahci_platform", "ata_piix", "ata_generic"]),
     ("SCSI disks and CD-ROM drives", &["sd_mod", "sr_mod"]),
-    ("SCSI and RAID controllers", &["megaraid_sas", "mpt3sas", "hpsa", "smartpqi"]),
+    ("SAS and RAID controllers", &["megaraid_sas", "mpt3sas", "hpsa", "smartpqi"]),
     (
         "USB",
         &[

@@ -32,7 +32,7 @@ pub struct Summary {
     pub bytes: u64,
     /// What was looked for and is built in.
     pub built_in: Vec<String>,
-    /// Drivers that this kernel does not have at all; without modules.builtin they may be built in.
+    /// Kinds of hardware that this kernel has no driver for; without modules.builtin they may be built in.
     pub absent: Vec<String>,
     /// What the root needs and may be built in: the kernel has no table that tells.
     pub unknown: Vec<String>,
@@ -51,8 +51,6 @@ impl Selection {
         let mut chosen = BTreeMap::new();
         for needed in needed(purpose) {
             if !selection.choose(tables, needed.module, &mut chosen) {
-                // `choose` has put it with what is absent.
-                selection.absent.pop();
                 match tables.built_in {
                     None => selection.unknown.push(needed.module),
                     Some(_) => return Err(lacks(release, &needed)),
@@ -61,9 +59,11 @@ impl Selection {
         }
         let fat: &[&str] = if purpose.container == Some(Container::Vfat) { FAT_NAMES } else { &[] };
         let digests: &[&str] = if purpose.verity { DIGESTS } else { &[] };
-        let hardware = HARDWARE.iter().flat_map(|(_, names)| names.iter());
-        for name in hardware {
-            selection.choose(tables, name, &mut chosen);
+        for (kind, names) in HARDWARE {
+            let found = names.iter().filter(|name| selection.choose(tables, name, &mut chosen)).count();
+            if found == 0 {
+                selection.absent.push(kind);
+            }
         }
         // Built in, or of the other architecture: of no interest to anyone.
         for name in fat.iter().chain(digests) {
@@ -82,7 +82,9 @@ impl Selection {
             return true;
         }
         let built_in = tables.has_built_in(name);
-        if built_in { &mut self.built_in } else { &mut self.absent }.push(name);
+        if built_in {
+            self.built_in.push(name);
+        }
         built_in
     }
 
@@ -143,11 +145,11 @@ impl fmt::Display for Summary {
         for (what, names) in [
             ("", &self.modules),
             ("built in: ", &self.built_in),
-            ("not in this kernel: ", &self.absent),
+            ("no drivers for ", &self.absent),
             ("not known to be in this kernel: ", &self.unknown),
         ] {
             if !names.is_empty() {
-                write!(out, "; {what}{}", names.join(" "))?;
+                write!(out, "; {what}{}", names.join(", "))?;
             }
         }
         Ok(())
