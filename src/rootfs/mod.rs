@@ -8,6 +8,7 @@ mod content;
 mod flatten;
 pub mod image_rules;
 pub mod runtime_spec;
+pub mod stage1;
 mod tree;
 
 pub use content::{Content, Place, write_error};

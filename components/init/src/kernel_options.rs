@@ -84,7 +84,8 @@ impl KernelOptions {
                     }
                     true
                 }
-                _ => !key.starts_with("moby."),
+                // `moby.root.` is stage1's, which ran before.
+                _ => !key.starts_with("moby.") || key.starts_with("moby.root."),
             };
             if !known {
                 options.unknown.push(word.to_owned());
@@ -152,7 +153,9 @@ mod tests {
 
     #[test]
     fn reports_its_own_unknown_words_only() {
-        let options = KernelOptions::parse("foo=bar moby.exit=maybe moby.colour=red moby.runtime=/tmp/x -- moby.x=1");
+        let options = KernelOptions::parse(
+            "foo=bar moby.root.timeout=5 moby.exit=maybe moby.colour=red moby.runtime=/tmp/x -- moby.x=1",
+        );
         assert_eq!(options.unknown, ["moby.exit=maybe", "moby.colour=red", "moby.runtime=/tmp/x"]);
     }
 

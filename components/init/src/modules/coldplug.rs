@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
@@ -98,8 +98,11 @@ fn modalias_of_event(event: &[u8]) -> Option<String> {
 
 fn modaliases(buses: &Path) -> Vec<String> {
     let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    // What the processor can do is told once for all processors.
+    let processor = PathBuf::from("/sys/devices/system/cpu");
     let mut found: Vec<String> = entries(buses)
         .flat_map(|bus| entries(&bus.join("devices")))
+        .chain([processor])
         .filter_map(|device| fs::read_to_string(device.join("modalias")).ok())
         .map(|alias| alias.trim().to_owned())
         .filter(|alias| !alias.is_empty())
