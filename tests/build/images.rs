@@ -5,7 +5,7 @@ use std::io::Write;
 use moby::formats::cpio::{FileType, Header, Writer};
 use moby::store::Store;
 
-use super::fixtures::{Image, Member, Packing, layer, noise, run_config};
+use super::layers::{Image, Member, Packing, layer, noise, run_config};
 use super::place::Place;
 
 /// A capability set as the kernel stores it (linux/capability.h, revision 2): CAP_NET_RAW.
