@@ -14,6 +14,7 @@ mod fixtures;
 #[path = "../registry/server.rs"]
 mod server;
 
+mod components;
 mod concurrency;
 mod contents;
 mod endings;
@@ -22,6 +23,8 @@ mod images;
 mod initrd;
 mod layers;
 mod listing;
+mod memory;
 mod messages;
 mod place;
+mod recipes;
 mod snapshot;

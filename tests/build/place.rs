@@ -19,6 +19,15 @@ impl Place {
         Place { folder, store }
     }
 
+    /// The same in the target folder, for what is too large for a `/tmp` in memory.
+    pub fn in_target() -> Place {
+        let folder = super::support::machine::cache_dir().parent().unwrap().join("tmp");
+        std::fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::tempdir_in(folder).unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        Place { folder, store }
+    }
+
     /// A path in the folder.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(name)
