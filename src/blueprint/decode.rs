@@ -105,6 +105,10 @@ impl Decoder<'_, '_> {
             self.mistake(key, format!("a key of {} is text, but this is {}", table.name, key.describe()));
             return;
         };
+        if std::ptr::eq(table, &super::LABEL) && matches!(&*scalar.text, "name" | "image") {
+            self.mistake(key, format!("`{}` cannot be set in a label: the blueprint says it", scalar.text));
+            return;
+        }
         let help = match self.diagnostics.suggest(&scalar.text, table.keys.iter().map(|key| key.name)) {
             Some(near) => near,
             None if table.keys.len() <= 10 => {

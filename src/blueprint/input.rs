@@ -132,12 +132,9 @@ type Loaded = (String, Vec<u8>, Origin);
 fn load(input: &Input, options: ReadOptions<'_>) -> Result<Loaded> {
     match input {
         Input::File(path) => {
-            let file = std::fs::File::open(path).at("opening", path);
-            let file = file.map_err(|error| match path.extension() {
-                None if path.with_extension("yml").exists() => {
-                    error.hint(format!("did you mean {}?", path.with_extension("yml").display()))
-                }
-                _ => error,
+            let file = std::fs::File::open(path).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => missing(path),
+                _ => Error::io("opening", path, error),
             })?;
             let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let bytes = bounded(file).at("reading", path)?;
@@ -155,6 +152,15 @@ fn load(input: &Input, options: ReadOptions<'_>) -> Result<Loaded> {
             Ok((name.clone(), text.clone().into_bytes(), Origin::Folder(folder.clone())))
         }
     }
+}
+
+fn missing(path: &Path) -> Error {
+    let error = Error::usage(format!("there is no blueprint {}", path.display()));
+    let named = path.with_extension("yml");
+    if path.extension().is_none() && named.exists() {
+        return error.hint(format!("did you mean {}?", named.display()));
+    }
+    error.hint("a blueprint is a file, an http(s) URL, or - for standard input")
 }
 
 /// One byte more than the limit at most, so that the parser sees that there is too much.

@@ -43,17 +43,9 @@ pub fn read_document<T>(
 impl Decoder<'_, '_> {
     /// A label, or the `config` of a recipe.
     pub fn label(&mut self, node: &Node) -> Option<Settings> {
-        let Kind::Map(pairs) = &node.kind else {
+        if !matches!(node.kind, Kind::Map(_)) {
             self.expected(node, "the label", "a map of keys and values");
             return None;
-        };
-        for (key, _) in pairs {
-            if let Some(scalar) = key.scalar()
-                && matches!(&*scalar.text, "name" | "image")
-            {
-                self.mistake(key, format!("`{}` cannot be set in a label: the blueprint says it", scalar.text));
-                return None;
-            }
         }
         let fields = self.fields(node, &LABEL)?;
         Some(self.settings(&fields))

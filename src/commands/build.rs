@@ -13,6 +13,7 @@ use crate::component::Components;
 use crate::error::{Context, Error, Result};
 use crate::formats::compress::Method;
 use crate::lock::Resolver;
+use crate::net::Reason;
 use crate::outputs::{Format, Options, Target};
 use crate::rootfs::assemble::assemble;
 use crate::rootfs::image_rules::GENERATED_TIME;
@@ -71,7 +72,12 @@ pub fn run(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> 
     let time = build_time()?;
     let inputs: Vec<Input> = arguments.files.iter().map(|file| Input::from_argument(file)).collect();
     let net = global.net(ui)?;
-    let fetch = |url: &str| net.get_bytes(url, 16 << 20).map_err(Error::from);
+    let fetch = |url: &str| {
+        net.get_bytes(url, 16 << 20).map_err(|failure| match failure.reason() {
+            Reason::NotFound => Error::from(failure).hint("check the blueprint's URL"),
+            _ => failure.into(),
+        })
+    };
     let store = global.store()?;
     let components = Components::new(&store, &net, ui);
     let resolve = |folder: &Path, _: &Place| components.add(folder).map(|component| component.reference.clone());

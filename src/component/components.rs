@@ -11,7 +11,7 @@ use crate::blueprint::Reference;
 use crate::error::{Context, Error, Result};
 use crate::lock::image_name;
 use crate::net::Net;
-use crate::store::{Descriptor, ImageConfig, Manifest, Store};
+use crate::store::{Descriptor, Store};
 use crate::ui::Ui;
 
 /// The components of a build.
@@ -72,19 +72,12 @@ impl<'a> Components<'a> {
         let name = format!("{}-{arch}", image_name(&reference)?);
         if !again
             && let Some(manifest) = self.store.named(&name)?
-            && self.is_whole(&manifest)
+            && self.store.has_image(&manifest)
         {
             return Ok(Built { name, manifest, reused: true });
         }
         let manifest = self.build(component, arch).context(format_args!("building {}", component.reference))?;
         self.store.set_name(&name, manifest.clone())?;
         Ok(Built { name, manifest, reused: false })
-    }
-
-    /// Whether everything of an image is in the store. What is missing is no error: the image is built again.
-    fn is_whole(&self, manifest: &Descriptor) -> bool {
-        let Ok(manifest) = self.store.read_json::<Manifest>(&manifest.digest) else { return false };
-        self.store.read_json::<ImageConfig>(&manifest.config.digest).is_ok()
-            && manifest.layers.iter().all(|layer| self.store.has_blob(layer))
     }
 }

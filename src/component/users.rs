@@ -138,9 +138,14 @@ fn add<const N: usize>(table: &mut Table, what: &str, name: &str, id: u32, field
     Ok(())
 }
 
-fn check_name(what: &str, name: &str) -> Result<()> {
+/// Whether this is a name as useradd(8) takes it: at most 32 of `a-z 0-9 _ -`, the first no digit and no `-`.
+pub fn is_account_name(name: &str) -> bool {
     let good = |at: usize, c: char| c.is_ascii_lowercase() || c == '_' || (at > 0 && (c.is_ascii_digit() || c == '-'));
-    if name.is_empty() || name.len() > NAME_LIMIT || !name.chars().enumerate().all(|(at, c)| good(at, c)) {
+    !name.is_empty() && name.len() <= NAME_LIMIT && name.chars().enumerate().all(|(at, c)| good(at, c))
+}
+
+fn check_name(what: &str, name: &str) -> Result<()> {
+    if !is_account_name(name) {
         return Err(Error::usage(format!("{name:?} is no name of a {what}"))
             .hint("names are at most 32 of a-z, 0-9, _ and -, and do not start with a digit or -"));
     }

@@ -42,7 +42,7 @@ pub use fetch::{Answer, CheckedFile, Fetch, Validators};
 pub use mirror::{MIRROR_VARIABLE, Mirror, Mirrors};
 pub use opening::{Freshness, Sources, VALID_UNTIL_VARIABLE};
 pub use package::Package;
-pub use relation::{Alternatives, Operator, Relation, ShowAlternatives};
+pub use relation::{Alternatives, Operator, Relation, ShowAlternatives, is_package_name};
 pub use resolve::{ResolveOptions, WITHOUT};
 pub use signature::{KEYRING_VARIABLE, Keyring};
 pub use version::Version;

@@ -53,7 +53,7 @@ impl Resolver<'_> {
         }
         if !self.pull
             && let Some(named) = self.store.named(&name.to_string())?
-            && let Some(image) = self.in_store(&named)
+            && let Some(image) = self.in_store(&named).context(&name)?
         {
             return Ok(image);
         }
@@ -61,14 +61,20 @@ impl Resolver<'_> {
         self.open(manifest).context(&name)
     }
 
-    /// The image that a name of the store stands for, if all of it is there for this architecture. Whatever is not
-    /// right with it is no error: it is pulled again.
-    fn in_store(&self, named: &Descriptor) -> Option<LockedImage> {
-        let manifest = self.store.platform_manifest(named, self.arch).ok()??;
-        let image = self.open(manifest).ok()?;
+    /// The image that a name of the store stands for, if all of it is there for this architecture. What is missing, or
+    /// damaged and removed by the attempt to read it, is no error: it is pulled again.
+    fn in_store(&self, named: &Descriptor) -> Result<Option<LockedImage>> {
+        let Ok(Some(manifest)) = self.store.platform_manifest(named, self.arch) else { return Ok(None) };
+        let image = match self.open(manifest.clone()) {
+            Ok(image) => image,
+            // Every byte is there: pulling would bring the same ones.
+            Err(error) if self.store.has_image(&manifest) => return Err(error),
+            Err(error) if error.exit() == Exit::Room => return Err(error),
+            Err(_) => return Ok(None),
+        };
         let architecture = image.config.architecture.as_str();
-        (architecture.is_empty() || [self.arch.name(), self.arch.kernel_name()].contains(&architecture))
-            .then_some(image)
+        let fits = architecture.is_empty() || [self.arch.name(), self.arch.kernel_name()].contains(&architecture);
+        Ok(fits.then_some(image))
     }
 
     /// Opens an image that is in the store.

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
 
+/// What unfinished outputs are called, with six characters of chance between: beside their targets, so that a rename
+/// puts them in place.
+const UNFINISHED: (&str, &str) = (".moby-", ".unfinished");
+
 /// Where an output goes.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -34,15 +38,25 @@ impl OutputFile {
         };
         std::fs::create_dir_all(folder).at("making the folder", folder)?;
         if path.is_dir() {
-            return Err(Error::usage(format!("{} is a folder, not a file to write", path.display())));
+            return Err(Error::usage(format!("{} is a folder, not a file to write", path.display()))
+                .hint("choose another name (--name, -o), or remove the folder"));
         }
-        let file = tempfile::Builder::new()
-            .prefix(".moby-")
-            // Images hold no secrets of their own; what the umask would take from a shared build folder is not ours
-            // to decide, and equal modes are part of equal outputs.
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(folder)
-            .at("making a temporary file in", folder)?;
+        remove_unfinished(folder);
+        let file = loop {
+            let file = tempfile::Builder::new()
+                .prefix(UNFINISHED.0)
+                .suffix(UNFINISHED.1)
+                // Images hold no secrets of their own; what the umask would take from a shared build folder is not
+                // ours to decide, and equal modes are part of equal outputs.
+                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+                .tempfile_in(folder)
+                .map_err(|error| Error::io("writing", path, error))?;
+            // Some network file systems have no locks; there nobody can take the file for one that was left.
+            // Between its making and its locking another build may have taken it for one, and removed it.
+            if file.as_file().lock().is_err() || file.path().exists() {
+                break file;
+            }
+        };
         rustix::fs::fchmod(file.as_file(), rustix::fs::Mode::from_raw_mode(0o644))
             .map_err(|error| Error::io("setting the mode of", path, error.into()))?;
         Ok(OutputFile { path: path.to_path_buf(), file: Some(file) })
@@ -96,6 +110,22 @@ impl OutputFile {
             }
         }
         files.into_iter().map(OutputFile::commit).collect()
+    }
+}
+
+/// Removes what builds that were killed left in a folder: unfinished outputs that nobody holds a lock on. Failing to
+/// is harmless: the next build tries again.
+fn remove_unfinished(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let chance = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED.0)?.strip_suffix(UNFINISHED.1));
+        if chance.is_some_and(|chance| chance.len() == 6)
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -184,6 +184,13 @@ pub struct RootFs {
 }
 
 impl Store {
+    /// Whether everything of an image is there: its manifest, its configuration and, by their sizes, its layers.
+    pub fn has_image(&self, manifest: &Descriptor) -> bool {
+        let Ok(manifest) = self.read_json::<Manifest>(&manifest.digest) else { return false };
+        self.read_json::<ImageConfig>(&manifest.config.digest).is_ok()
+            && manifest.layers.iter().all(|layer| self.has_blob(layer))
+    }
+
     /// The manifest for an architecture behind a descriptor: itself, or its entry of the index that it describes.
     /// `None` if the index has none.
     pub fn platform_manifest(&self, named: &Descriptor, arch: Arch) -> Result<Option<Descriptor>> {

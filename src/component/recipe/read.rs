@@ -1,5 +1,6 @@
 //! Reading a recipe: every mistake of the file in one go.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use super::{
 };
 use crate::Arch;
 use crate::blueprint::{Decoder, Diagnostic, Fields, Node, Origin, Source, Spanned, read_document};
-use crate::component::users::{Group, User};
+use crate::component::users::{Group, User, is_account_name};
+use crate::deb::{Version, is_package_name};
 use crate::error::{Error, Result};
 
 const ARCH_WORDS: [(&str, Arch); 2] = [("amd64", Arch::Amd64), ("arm64", Arch::Arm64)];
@@ -26,7 +28,9 @@ impl Recipe {
                 return Err(Error::usage(format!("{} is larger than {SIZE_LIMIT} bytes", path.display())));
             }
             Ok(_) => std::fs::read(&path).map_err(|error| Error::io("reading", &path, error))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing(folder)),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(missing(folder));
+            }
             Err(error) => return Err(Error::io("reading", &path, error)),
         };
         let text = String::from_utf8(text)
@@ -42,6 +46,10 @@ impl Recipe {
 }
 
 fn missing(folder: &Path) -> Error {
+    if folder.is_file() {
+        return Error::usage(format!("{} is a file, and a component is a folder", folder.display()))
+            .hint(format!("name the folder in which its {FILE_NAME} lies"));
+    }
     let error = Error::usage(format!("{} has no {FILE_NAME}, so it is no component", folder.display()));
     if folder.join("Dockerfile").exists() {
         return error.hint("it has a Dockerfile: build it with buildah or docker, push it, and name the image instead");
@@ -71,9 +79,16 @@ fn recipe(decoder: &mut Decoder<'_, '_>, node: &Node, source: &Arc<Source>) -> O
         organisation: organisation.map_or_else(|| ORGANISATION.to_owned(), |text| text.value),
         tag: fields.get("tag").and_then(|node| tag(decoder, node)),
         arches: arches.unwrap_or_else(|| Arch::ALL.to_vec()),
-        suite: plain(decoder, &fields, "suite").unwrap_or_else(|| SUITE.to_owned()),
-        areas: plain_list(decoder, &fields, "areas").unwrap_or_default(),
-        packages: list(decoder, &fields, "packages"),
+        suite: fields
+            .get("suite")
+            .and_then(|node| decoder.clean_text(node, "`suite`"))
+            .and_then(|text| archive_name(decoder, text, "`suite`"))
+            .unwrap_or_else(|| SUITE.to_owned()),
+        areas: list(decoder, &fields, "areas")
+            .into_iter()
+            .filter_map(|text| archive_name(decoder, text, "an entry of `areas`"))
+            .collect(),
+        packages: packages(decoder, &fields),
         recommends: flag(decoder, "recommends"),
         without: plain_list(decoder, &fields, "without"),
         certificates: flag(decoder, "ca-certificates"),
@@ -96,9 +111,16 @@ fn recipe(decoder: &mut Decoder<'_, '_>, node: &Node, source: &Arc<Source>) -> O
         config: fields.get("config").and_then(|node| decoder.label(node)),
         image: image?,
     };
-    for (key, needs) in [("keep", "packages"), ("drop", "packages"), ("ca-certificates", "packages")] {
-        if let (Some(named), None) = (fields.key(key), fields.get(needs)) {
-            decoder.mistake(named, format!("`{key}` is about the files of packages, and there is no `{needs}`"));
+    let about_packages = ["recommends", "without", "ca-certificates", "keep", "drop", "microcode"];
+    // A kernel image is made of the kernel's package alone.
+    let (useless, why) = match (fields.get("kernel"), fields.get("packages")) {
+        (Some(_), _) => (&[["packages"].as_slice(), &about_packages].concat()[..], "and `kernel` names its own"),
+        (None, None) => (&about_packages[..], "and there is no `packages`"),
+        (None, Some(_)) => (&[][..], ""),
+    };
+    for key in useless {
+        if let Some(named) = fields.key(key) {
+            decoder.mistake(named, format!("`{key}` is about the files of packages, {why}"));
         }
     }
     Some(recipe)
@@ -130,6 +152,37 @@ fn tag(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<String> {
     }
     let diagnostic = text.place.mistake("`tag` is no tag");
     decoder.push(diagnostic.help("letters and digits with `.`, `_` and `-`; %h for the content's hash"));
+    None
+}
+
+/// The packages, each `NAME` or `NAME=VERSION`.
+fn packages(decoder: &mut Decoder<'_, '_>, fields: &Fields<'_>) -> Vec<Spanned<String>> {
+    let mut all = list(decoder, fields, "packages");
+    all.retain(|text| {
+        let (name, version) = text.split_once('=').unwrap_or((text, "0"));
+        let wrong = match (is_package_name(name), Version::parse(version)) {
+            (true, Ok(_)) => return true,
+            (true, Err(what)) => format!("an entry of `packages`: {what}"),
+            (false, _) => "an entry of `packages` is no package's name".to_owned(),
+        };
+        let help = "a Debian package's name in lower case, or NAME=VERSION; the architecture is the image's";
+        decoder.push(text.place.mistake(wrong).help(help));
+        false
+    });
+    all
+}
+
+/// The name of a suite or area, which is a part of URLs.
+fn archive_name(decoder: &mut Decoder<'_, '_>, text: Spanned<String>, what: &str) -> Option<String> {
+    let good = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c))
+    };
+    if text.split('/').all(good) {
+        return Some(text.value);
+    }
+    let diagnostic = text.place.mistake(format!("{what} is no name in Debian's archive"));
+    decoder.push(diagnostic.help("such as bookworm, bookworm-backports, contrib, non-free-firmware"));
     None
 }
 
@@ -259,10 +312,9 @@ fn field(decoder: &mut Decoder<'_, '_>, node: &Node, what: &str) -> Option<Spann
 
 fn account_name(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<Spanned<String>> {
     let text = field(decoder, node, "`name`")?;
-    let good = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    if text.is_empty() || text.len() > 32 || text.starts_with('-') || !text.chars().all(good) {
+    if !is_account_name(&text) {
         let diagnostic = text.place.mistake("`name` is no name of a user or group");
-        decoder.push(diagnostic.help("1 to 32 letters, digits, `_`, `-` and `.`"));
+        decoder.push(diagnostic.help("1 to 32 of a-z, 0-9, `_` and `-`, the first no digit and no `-`"));
         return None;
     }
     Some(text)
@@ -276,9 +328,14 @@ fn user(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<User> {
         Some(node) => id(decoder, node, "gid"),
         None => uid,
     };
-    let mut text = |key: &str, default: &str| match fields.get(key) {
-        Some(node) => field(decoder, node, &format!("`{key}`")).map(|text| text.value),
-        None => Some(default.to_owned()),
+    let mut text = |key: &str, default: &str| {
+        let Some(node) = fields.get(key) else { return Some(default.to_owned()) };
+        let text = field(decoder, node, &format!("`{key}`"))?;
+        if !text.starts_with('/') {
+            decoder.push(text.place.mistake(format!("`{key}` is a path from the root on")));
+            return None;
+        }
+        Some(text.value)
     };
     let (home, shell) = (text("home", "/"), text("shell", "/usr/sbin/nologin"));
     let groups = plain_list(decoder, &fields, "groups").unwrap_or_default();

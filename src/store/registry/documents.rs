@@ -121,7 +121,11 @@ impl Registry<'_> {
     ) -> Result<Document, Failure> {
         let part = format!("manifests/{reference}");
         let mut bytes = Vec::new();
-        let answer = self.ask(manifest_question(endpoint, name, &part), &mut bytes, None)?;
+        let asked = self.ask(manifest_question(endpoint, name, &part), &mut bytes, None);
+        let answer = asked.map_err(|failure| match failure.reason() {
+            Reason::NotFound => failure.hint("check the image's name and tag: the registry has nothing under them"),
+            _ => failure,
+        })?;
         let found = Digest::of(&bytes);
         agree(endpoint, digest, found)?;
         if let Some(claimed) = header(&answer.headers, "docker-content-digest").and_then(|text| text.parse().ok()) {

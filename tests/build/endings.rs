@@ -1,0 +1,254 @@
+//! How builds end: the five exit statuses, and that a failed build leaves the old outputs or none.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use moby::store::{Descriptor, Digest};
+
+use super::images;
+use super::layers::{Image, Member, layer, noise};
+use super::place::{Ended, Place};
+
+/// A registry that nobody can reach: port 1 of loopback.
+const UNREACHABLE: &str = "127.0.0.1:1";
+
+/// A place with one image of two layers, in the store as if it had come from a registry that is gone now.
+fn lonely() -> (Place, Vec<Descriptor>) {
+    let place = Place::new();
+    let lower = layer(&[Member::file("lower", &noise(1, 900_000)), Member::folder("d/")]);
+    let upper = layer(&[Member::file("upper", &noise(2, 900_000))]);
+    let layers = Image::new(&format!("{UNREACHABLE}/app:1"), vec![lower, upper]).put(&place.store);
+    place.write("app.yml", format!("init: [\"{UNREACHABLE}/app:1\"]\n"));
+    (place, layers)
+}
+
+/// Outputs of an earlier build that a failed one must not touch.
+fn with_old_outputs(place: &Place) {
+    for name in ["app.tar", "app-initrd.img"] {
+        place.write(&format!("images-out/{name}"), "old");
+    }
+}
+
+#[track_caller]
+fn old_outputs_are_left(place: &Place) {
+    assert_eq!(place.names("images-out"), ["app-initrd.img", "app.tar"]);
+    for name in ["app.tar", "app-initrd.img"] {
+        assert_eq!(place.read(&format!("images-out/{name}")), b"old");
+    }
+    assert!(place.names("store/temporary").is_empty());
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_layer_is_refused_and_removed() {
+    let (place, layers) = lonely();
+    with_old_outputs(&place);
+    let blob = place.store.blob_path(&layers[1].digest);
+    flip(&blob, 1000);
+    // What is wrong with an image of the store is mended by pulling it again, and that does not go here.
+    let ended = place.build(&["-f", "tar,kernel+initrd", "app.yml"]);
+    ended.with(4, &["app.yml:1:8", UNREACHABLE]);
+    assert!(!blob.exists(), "the damaged blob must not be taken again");
+    old_outputs_are_left(&place);
+}
+
+#[test]
+fn a_layer_that_vanished_is_asked_for_again() {
+    let (place, layers) = lonely();
+    with_old_outputs(&place);
+    std::fs::remove_file(place.store.blob_path(&layers[0].digest)).unwrap();
+    place.build(&["-f", "tar", "app.yml"]).with(4, &[UNREACHABLE]);
+    old_outputs_are_left(&place);
+}
+
+/// Damage that shows only while the output is written: the inflated layer has the right length and a wrong byte.
+#[test]
+fn damage_in_the_middle_of_an_output_leaves_the_old_one() {
+    for format in ["tar", "docker", "kernel+initrd", "tar-kernel-initrd"] {
+        let (place, _) = lonely();
+        place.build(&["-f", "tar", "--dir", "first", "app.yml"]).well();
+        with_old_outputs(&place);
+        for entry in std::fs::read_dir(place.path("store/derived/layer-1")).unwrap() {
+            flip(&entry.unwrap().path(), 800_000);
+        }
+        let ended = place.build(&["-f", format, "app.yml"]);
+        ended.with(3, &[format, "store/derived/layer-1/", "is damaged", "remove that file"]);
+        old_outputs_are_left(&place);
+    }
+}
+
+#[test]
+fn status_1_is_for_what_has_no_other() {
+    let (place, _) = lonely();
+    place.write("store/index.json", "{");
+    place.build(&["app.yml"]).with(1, &["index.json is damaged"]);
+}
+
+#[test]
+fn status_2_is_for_wrong_use_and_wrong_blueprints() {
+    let place = images::place();
+    let blueprint = |name: &str, text: &str| place.write(name, text);
+    blueprint("key.yml", "onbot: []\n");
+    blueprint("kernel.yml", "kernel: {image: example.com/kernel:1, binary: bzImge, tar: none}\n");
+    blueprint("ucode.yml", "kernel: {image: example.com/kernel:1, binary: bzImage, tar: none, ucode: amd.cpio}\n");
+    blueprint("tar.yml", "kernel: {image: example.com/kernel:1, binary: bzImage}\n");
+    blueprint("volume.yml", "volumes: [{name: v, image: busybox, format: oci}]\n");
+    blueprint("source.yml", "files:\n  - path: a\n    source: not-there\n");
+    blueprint("folder.yml", "files:\n  - path: a\n    source: store\n");
+    blueprint("over.yml", "init: [\"example.com/base:1\"]\nfiles: [{path: usr, contents: x}]\n");
+    blueprint("user.yml", "services: [{name: a, image: busybox, uid: nobody}]\n");
+    place.write("images-out/dir.tar/file", "");
+    for (arguments, words) in [
+        (&["key.yml"][..], &["key.yml:1:1", "onboot"][..]),
+        (&["missing.yml"], &["missing.yml"]),
+        (&["-f", "tar"], &["no blueprint"]),
+        (&["-f", "iso", "key.yml"], &["unknown format \"iso\"", "tar-kernel-initrd"]),
+        (&["-f", "kernel+initrd", "-o", "x", "kernel.yml"], &["-o takes one format"]),
+        (&["-f", "tar,docker", "-o", "-", "kernel.yml"], &["-o takes one format"]),
+        (&["kernel.yml"], &["no file \"bzImge\"", "kernel: binary", "did you mean \"bzImage\"?"]),
+        (&["ucode.yml"], &["no file \"amd.cpio\"", "kernel: ucode"]),
+        (&["tar.yml"], &["no file \"kernel.tar\"", "kernel: tar"]),
+        (&["volume.yml"], &["volume.yml:1:"]),
+        (&["source.yml"], &["source.yml:3:13", "not-there", "optional: true"]),
+        (&["folder.yml"], &["folder.yml:3:13", "is a folder"]),
+        (&["-f", "tar", "over.yml"], &["over.yml:2:", "/usr is a folder"]),
+        (&["user.yml"], &["user.yml:1:", "nobody"]),
+        (&["-f", "tar", "--name", "dir", "everything.yml"], &["dir.tar is a folder"]),
+    ] {
+        place.build(arguments).with(2, words);
+    }
+    for arguments in
+        [&["--compression", "zstd:40", "everything.yml"][..], &["--no-such-flag"], &["--arch", "vax", "x.yml"]]
+    {
+        let ended = place.build(arguments);
+        assert_eq!(ended.status, Some(2), "{}", ended.err);
+    }
+    assert_eq!(place.names("images-out"), ["dir.tar"]);
+}
+
+/// Layers that no honest tool writes.
+#[test]
+fn status_3_is_for_inputs_that_are_refused() {
+    let place = Place::new();
+    let put = |name: &str, members: &[Member<'_>]| {
+        Image::new(&format!("docker.io/bad/{name}:1"), vec![layer(members)]).put(&place.store);
+        place.write(&format!("{name}.yml"), format!("init: [\"bad/{name}:1\"]\n"));
+    };
+    put("loop", &[Member::symlink("x", "y"), Member::symlink("y", "x"), Member::file("x/f", "")]);
+    put("link", &[Member::hard_link("a", "nowhere")]);
+    put("through", &[Member::file("a", ""), Member::file("a/b", "")]);
+    put("root", &[Member::file(".", "the root is no file")]);
+    for (name, words) in [
+        ("loop", &["bad/loop:1", "symbolic links"][..]),
+        ("link", &["bad/link:1", "nowhere"]),
+        ("through", &["bad/through:1", "no folder"]),
+        ("root", &["bad/root:1", "root"]),
+    ] {
+        let ended = place.build(&["-f", "tar", &format!("{name}.yml")]);
+        assert_eq!(ended.status, Some(3), "{name}: {}", ended.err);
+        for word in words {
+            assert!(ended.err.contains(word), "{name}: {}", ended.err);
+        }
+        assert!(place.names("images-out").is_empty());
+    }
+    // Nothing of the host is reached through names.
+    put("escape", &[Member::file("../../escaped", "x"), Member::file("/absolute", "x")]);
+    let ended = place.build(&["-f", "tar", "escape.yml"]);
+    assert!(!place.path("escaped").exists());
+    assert!(ended.status == Some(0) || ended.status == Some(3), "{}", ended.err);
+    if ended.status == Some(0) {
+        let names: Vec<_> =
+            super::listing::of_tar(&place.read("images-out/escape.tar")).into_iter().map(|(n, _)| n).collect();
+        assert!(names.iter().all(|name| !name.starts_with(b"..") && !name.starts_with(b"/")), "{names:?}");
+    }
+}
+
+#[test]
+fn status_4_is_for_registries() {
+    let place = Place::new();
+    place.write("gone.yml", format!("init:\n  - {UNREACHABLE}/app:1\n"));
+    place.build(&["gone.yml"]).with(4, &["gone.yml:2:5", UNREACHABLE]);
+    let server = super::server::Server::honest(super::fixtures::Images::default());
+    place.write("none.yml", format!("init:\n  - {}/app:1\n", server.host()));
+    place.build(&["none.yml"]).with(4, &["none.yml:2:5", "app:1"]);
+    place.build(&[&format!("{}/not/there.yml", server.url())]).with(4, &["not/there.yml"]);
+    assert!(!place.path("images-out").exists());
+}
+
+/// As nobody, since nothing is unwritable to root.
+#[test]
+fn status_5_is_for_places_that_cannot_be_written() {
+    let (place, _) = lonely();
+    std::fs::create_dir(place.path("readable")).unwrap();
+    place.write("readable/app.tar", "old");
+    std::fs::set_permissions(place.path("readable"), PermissionsExt::from_mode(0o555)).unwrap();
+    let program = place.path("moby");
+    std::fs::copy(env!("CARGO_BIN_EXE_moby"), &program).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        let mut other = std::process::Command::new(&program);
+        other.args(command.get_args()).current_dir(place.path("")).env("MOBY_CACHE", place.store.root());
+        command = other;
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+        Ended::of(command.output().unwrap())
+    };
+    if rustix::process::geteuid().is_root() {
+        std::fs::set_permissions(place.path(""), PermissionsExt::from_mode(0o755)).unwrap();
+        give_away(place.store.root());
+    }
+    let words = &["readable", "Permission denied", "choose a place that you may write to"];
+    for format in ["tar", "docker", "kernel+initrd", "tar-kernel-initrd"] {
+        run(&["build", "-f", format, "--dir", "readable", "app.yml"]).with(5, words);
+        run(&["build", "-f", format, "--dir", "readable/below", "app.yml"]).with(5, words);
+    }
+    run(&["build", "-o", "readable/x.tar", "app.yml"]).with(5, words);
+    run(&["build", "--cache", "readable/store", "-o", "-", "app.yml"]).with(5, words);
+    assert_eq!(place.names("readable"), ["app.tar"]);
+    assert_eq!(place.read("readable/app.tar"), b"old");
+}
+
+fn give_away(path: &Path) {
+    std::os::unix::fs::lchown(path, Some(65534), Some(65534)).unwrap();
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            give_away(&entry.unwrap().path());
+        }
+    }
+}
+
+#[test]
+fn a_standard_output_that_is_full_or_closed_is_an_error() {
+    let (place, _) = lonely();
+    let mut build = place.command(["build", "-o", "-", "app.yml"]);
+    build.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    Ended::of(build.output().unwrap()).with(5, &["No space left"]);
+    let mut build = place.command(["build", "-o", "-", "app.yml"]);
+    let mut child = build.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = Ended::of(child.wait_with_output().unwrap());
+    assert_eq!(ended.status, Some(1), "{}", ended.err);
+    assert!(ended.err.starts_with("error: ") || ended.err.contains("\nerror: "), "{}", ended.err);
+}
+
+/// An image whose configuration and layers do not belong together.
+#[test]
+fn layers_that_are_not_those_of_the_configuration_are_refused() {
+    let tar = layer(&[Member::file("x", "x")]);
+    let mut images = super::fixtures::Images::default();
+    let wrong = Digest::of(b"another layer").to_string();
+    images.image_with("app:1", &[tar], super::fixtures::Packing::Gzip, "amd64", &[wrong]);
+    let server = super::server::Server::honest(images);
+    let place = Place::new();
+    place.write("app.yml", format!("init: [\"{}/app:1\"]\n", server.host()));
+    place.build(&["app.yml"]).with(3, &["app.yml:1:8", "diff ID"]);
+    assert!(!place.path("images-out").exists());
+}
