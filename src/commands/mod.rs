@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod global;
+pub mod lock;
 pub mod pkg;
 pub mod run;
 

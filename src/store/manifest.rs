@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Digest, Store};
 use crate::arch::Arch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Media types that are met in registries and layouts.
 pub mod media_type {
@@ -184,6 +184,12 @@ pub struct RootFs {
 }
 
 impl Store {
+    /// The descriptor of a manifest or index that is in the store.
+    pub fn describe(&self, digest: &Digest) -> Result<Descriptor> {
+        let document = super::registry::read_document(self.read_document(digest)?, None);
+        Ok(document.map_err(|why| Error::refused(format!("{digest}: {why}")))?.descriptor)
+    }
+
     /// The manifest for an architecture behind a descriptor: itself, or its entry of the index that it describes.
     /// `None` if the index has none.
     pub fn platform_manifest(&self, named: &Descriptor, arch: Arch) -> Result<Option<Descriptor>> {
