@@ -1,6 +1,7 @@
 //! One file per verb: flags and printing only. What the verbs do is in the library.
 
 pub mod build;
+pub mod cache;
 pub mod global;
 pub mod lock;
 pub mod pkg;

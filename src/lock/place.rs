@@ -1,11 +1,12 @@
 //! Where a lock file lies.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::LockFile;
 use crate::blueprint::Input;
 use crate::error::{Error, IoContext, Result};
-use crate::store::Store;
+use crate::store::{Digest, Store};
 
 /// Where the lock of some blueprints is, or would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,4 +78,17 @@ impl LockPlace {
         store.remember_lock(path)?;
         Ok(!same)
     }
+}
+
+/// The digests that locks in use name: those that the store remembers, and further ones. A damaged lock is an error,
+/// since what it keeps cannot be told.
+pub fn digests_in_use(store: &Store, more: &[PathBuf]) -> Result<BTreeSet<Digest>> {
+    let mut digests = BTreeSet::new();
+    for path in store.remembered_locks()?.iter().chain(more) {
+        let lock = LockFile::read(path).map_err(|error| {
+            error.hint("nothing is taken from the store as long as a lock in use cannot be read; repair or remove it")
+        })?;
+        digests.extend(lock.digests());
+    }
+    Ok(digests)
 }

@@ -11,8 +11,8 @@ use super::{Descriptor, Digest, Store, tar_index};
 use crate::error::{Error, IoContext, Result};
 
 /// Kinds of derived data. The number is the version of the code and goes up when the content would differ.
-const TAR_KIND: &str = "layer-1";
-const INDEX_KIND: &str = "index-1";
+pub(super) const TAR_KIND: &str = "layer-1";
+pub(super) const INDEX_KIND: &str = "index-1";
 
 /// A layer that is ready to be flattened.
 #[derive(Clone, Debug)]

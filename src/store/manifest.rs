@@ -27,6 +27,9 @@ pub mod media_type {
     /// A gzip layer.
     pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
+    /// A zstd layer.
+    pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
     /// Whether a media type is one of the two kinds of index.
     pub fn is_index(name: &str) -> bool {
         name == INDEX || name == DOCKER_LIST

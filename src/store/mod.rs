@@ -16,10 +16,14 @@
 //! which are removed when they are a day old.
 
 mod blobs;
+mod collect;
 mod derived;
 pub mod digest;
+mod export;
+mod import;
 mod layer;
 mod layer_index;
+mod list;
 pub mod manifest;
 mod names;
 pub mod registry;
@@ -32,9 +36,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use blobs::BlobWriter;
+pub use collect::{Collected, Limits};
 pub use digest::{Digest, Hasher};
+pub use import::Imported;
 pub use layer::{Compression, Layer, PendingLayer, decompress};
 pub use layer_index::{Entry, EntryKind, LayerIndex, Xattrs};
+pub use list::{Item, ItemKind, Parts, StoredImage};
 pub use manifest::{Descriptor, ImageConfig, Index, Manifest, Platform};
 pub use used::{Alone, GRACE};
 
