@@ -25,6 +25,8 @@ enum Command {
     Cache(commands::cache::CacheArguments),
     /// Pin every image of blueprints to digests
     Lock(commands::lock::LockArguments),
+    /// Print the JSON Schema of blueprints and recipes, for editors
+    Schema(commands::schema::SchemaArguments),
     /// Boot an image in QEMU
     Run(Box<commands::run::RunArguments>),
 }
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Pkg(pkg) => commands::pkg::run(&pkg, &arguments.global, &ui),
         Command::Cache(cache) => commands::cache::run(&cache, &arguments.global, &ui),
         Command::Lock(lock) => commands::lock::run(&lock, &arguments.global, &ui),
+        Command::Schema(schema) => commands::schema::run(&schema),
         Command::Run(run) => commands::run::run(*run, &ui),
     };
     match result {

@@ -6,6 +6,7 @@ pub mod global;
 pub mod lock;
 pub mod pkg;
 pub mod run;
+pub mod schema;
 
 use std::io::{IsTerminal, Write};
 

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 pub use drift::{Drift, package_moves};
 pub use file::{LOCK_VERSION, LockEntry, LockFile, LockedPackage, LockedPlatform, lock_key};
 pub use place::{LockPlace, digests_in_use};
+pub use read::LOCK;
 pub use resolve::{Resolver, image_name};
 pub use update::{Locker, Move, Moving, means, moves};
 

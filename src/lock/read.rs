@@ -15,7 +15,8 @@ use crate::store::Digest;
 /// Longer lock files are refused: a package is a line of 100 bytes, and 100,000 of them are more than Debian has.
 const LONGEST: u64 = 16 << 20;
 
-static LOCK: Table = Table {
+/// The keys of a lock file.
+pub static LOCK: Table = Table {
     name: "a lock file",
     keys: &[
         Key::new("version", Shape::Integer(1, LOCK_VERSION as u64), "version of the form").required(),
