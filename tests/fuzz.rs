@@ -18,8 +18,9 @@ fn config() -> ProptestConfig {
 /// YAML, word by word: more of it is nearly right than of random bytes.
 fn yaml(words: &'static [&'static str]) -> impl Strategy<Value = String> {
     let marks: &'static [&'static str] = &[
-        ": ", ":", "\n", "\n  ", "\n    ", "- ", "\n- ", "\n  - ", "{", "}", "[", "]", ", ", "\"", "'", " #", "&a ", "*a",
-        "!!str ", "|\n", ">-\n", "---\n", "<<", "\\", "\r\n", "\t", "\u{feff}", "\u{85}", "\u{2028}", "..", "/", "%%%",
+        ": ", ":", "\n", "\n  ", "\n    ", "- ", "\n- ", "\n  - ", "{", "}", "[", "]", ", ", "\"", "'", " #", "&a ",
+        "*a", "!!str ", "|\n", ">-\n", "---\n", "<<", "\\", "\r\n", "\t", "\u{feff}", "\u{85}", "\u{2028}", "..", "/",
+        "%%%",
     ];
     let piece = prop_oneof![
         5 => prop::sample::select(words).prop_map(str::to_owned),
@@ -44,14 +45,59 @@ fn damaged(good: Vec<String>, words: &'static [&'static str]) -> impl Strategy<V
 }
 
 const BLUEPRINT_WORDS: &[&str] = &[
-    "kernel", "image", "services", "files", "name", "init", "onboot", "volumes", "path", "contents", "mode", "binds",
-    "rlimits", "devices", "mounts", "runtime", "uid", "tmpfs", "@pkg:x", "0666", "1.5", "~", "true", "yes",
-    "nofile,1,2", "/a:/b:ro", "redis:7", "CAP_CHOWN", "résumé", "☃", "all", "18446744073709551615", "-1",
+    "kernel",
+    "image",
+    "services",
+    "files",
+    "name",
+    "init",
+    "onboot",
+    "volumes",
+    "path",
+    "contents",
+    "mode",
+    "binds",
+    "rlimits",
+    "devices",
+    "mounts",
+    "runtime",
+    "uid",
+    "tmpfs",
+    "@pkg:x",
+    "0666",
+    "1.5",
+    "~",
+    "true",
+    "yes",
+    "nofile,1,2",
+    "/a:/b:ro",
+    "redis:7",
+    "CAP_CHOWN",
+    "résumé",
+    "☃",
+    "all",
+    "18446744073709551615",
+    "-1",
 ];
 
 const LOCK_WORDS: &[&str] = &[
-    "version", "moby", "images", "image", "recipe", "index", "platforms", "amd64", "arm64", "manifest", "config",
-    "packages", "1", "2", "sha256:", "docker.io/library/x:1", "libc6 2.41-12 sha256:",
+    "version",
+    "moby",
+    "images",
+    "image",
+    "recipe",
+    "index",
+    "platforms",
+    "amd64",
+    "arm64",
+    "manifest",
+    "config",
+    "packages",
+    "1",
+    "2",
+    "sha256:",
+    "docker.io/library/x:1",
+    "libc6 2.41-12 sha256:",
     "sha256:0000000000000000000000000000000000000000000000000000000000000000",
 ];
 
@@ -72,16 +118,38 @@ fn good_lock() -> String {
 /// Blueprints of one container, with a label.
 fn containers() -> impl Strategy<Value = String> {
     let values: &'static [&'static str] = &[
-        "[]", "{}", "''", "x", "/x", "true", "5", "-1", "[all]", "[CAP_KILL]", "['/a:/b:ro']", "['v:/v']", "host", "new",
-        "[{type: proc}]", "[{type: bind, source: v, destination: /x, options: [ro]}]", "['nofile,1,unlimited']",
-        "[{path: all, type: b}]", "[{path: /dev/x, type: c, major: 1, minor: 2, mode: '0660'}]", "['/t:size=1m']",
-        "{memory: {limit: 1, swappiness: 3}, cpu: {shares: 2}}", "{a: b}", "[{hostID: 1, containerID: 2, size: 3}]",
+        "[]",
+        "{}",
+        "''",
+        "x",
+        "/x",
+        "true",
+        "5",
+        "-1",
+        "[all]",
+        "[CAP_KILL]",
+        "['/a:/b:ro']",
+        "['v:/v']",
+        "host",
+        "new",
+        "[{type: proc}]",
+        "[{type: bind, source: v, destination: /x, options: [ro]}]",
+        "['nofile,1,unlimited']",
+        "[{path: all, type: b}]",
+        "[{path: /dev/x, type: c, major: 1, minor: 2, mode: '0660'}]",
+        "['/t:size=1m']",
+        "{memory: {limit: 1, swappiness: 3}, cpu: {shares: 2}}",
+        "{a: b}",
+        "[{hostID: 1, containerID: 2, size: 3}]",
         "{mkdir: [x], bindNS: {net: /y}, interfaces: [{name: z, add: veth, peer: w}], mounts: [{type: overlay}]}",
-        "strict", "[x, 100]", "['A=B', 'C']",
+        "strict",
+        "[x, 100]",
+        "['A=B', 'C']",
     ];
     let keys: Vec<&'static str> = moby::blueprint::LABEL.keys.iter().map(|key| key.name).collect();
     let pair = (prop::sample::select(keys), prop::sample::select(values)).prop_map(|(key, value)| (key, value));
-    let pairs = || prop::collection::btree_map(pair.clone().prop_map(|(key, _)| key), prop::sample::select(values), 0..6);
+    let pairs =
+        || prop::collection::btree_map(pair.clone().prop_map(|(key, _)| key), prop::sample::select(values), 0..6);
     (pairs(), pairs()).prop_map(|(own, label)| {
         let lines = |pairs: &std::collections::BTreeMap<&str, &str>, indent: &str| -> String {
             pairs.iter().map(|(key, value)| format!("{indent}{key}: {value}\n")).collect()
