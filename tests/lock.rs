@@ -259,3 +259,50 @@ fn hostile_locks_are_refused_with_their_places() {
     assert_eq!(ran.status, 3, "{}", ran.said);
     assert!(ran.said.contains("contradicts itself"), "{}", ran.said);
 }
+
+/// A recipe without packages, so that nothing has to be fetched to build it.
+fn recipe(bench: &Bench, text: &str) {
+    std::fs::create_dir_all(bench.path("hello")).unwrap();
+    bench.write("hello/build.yml", "image: hello\norg: example\nfiles:\n  - {path: hello, source: hello.txt}\n");
+    bench.write("hello/hello.txt", text);
+    bench.write("web.yml", "init: [\"@pkg:hello\"]\n");
+}
+
+#[test]
+fn components_are_locked_by_their_recipes() {
+    let bench = Bench::new("");
+    recipe(&bench, "one");
+    let ran = bench.works(&["lock", "--arch", "amd64", "--offline", "web.yml"]);
+    assert!(ran.out.starts_with("docker.io/example/hello: added recipe "), "{}", ran.out);
+    let text = bench.read("web.lock");
+    let lock = moby::lock::LockFile::parse("web.lock", text.clone()).unwrap();
+    let entry = &lock.images["docker.io/example/hello"];
+    let platform = &entry.platforms[&moby::Arch::Amd64];
+    assert!(entry.recipe.as_ref().is_some_and(|hash| hash.len() == 40) && platform.manifest.is_some());
+    let tar = bench.build("store", &["--locked", "--offline"], "one.tar");
+    // Another store: built again, with the same digest.
+    assert_eq!(bench.build("other", &["--locked", "--offline"], "two.tar"), tar);
+    assert_eq!(bench.works(&["lock", "--arch", "amd64", "web.yml"]).out, "");
+
+    recipe(&bench, "two");
+    let ran = bench.run(&["build", "--locked", "--arch", "amd64", "--format", "tar", "-o", "x.tar", "web.yml"]);
+    assert_eq!(ran.status, 3, "{}", ran.said);
+    assert!(ran.said.contains("docker.io/example/hello has another recipe: locked "), "{}", ran.said);
+    let ran = bench.run(&["build", "--arch", "amd64", "--format", "tar", "-o", "x.tar", "web.yml"]);
+    assert!(ran.status == 0 && ran.said.contains("resolved as without a lock"), "{}", ran.said);
+    let ran = bench.works(&["lock", "--arch", "amd64", "web.yml"]);
+    assert_eq!(ran.out.lines().count(), 2, "{}", ran.out);
+    assert!(ran.out.contains("hello: recipe ") && ran.out.contains(" -> recipe "), "{}", ran.out);
+    assert_ne!(bench.build("store", &["--locked", "--offline"], "three.tar"), tar);
+
+    // A lock of what a recipe does not give: other packages or another compiler.
+    let after = bench.read("web.lock");
+    let digest = |text: &str| text.lines().find(|line| line.contains("manifest: ")).unwrap().to_string();
+    bench.write("web.lock", &after.replace(&digest(&after), &digest(&text)));
+    let words = ["build", "--locked", "--arch", "amd64", "--format", "tar", "-o", "x.tar", "web.yml"];
+    let ran = bench.run_in_store("third", &words);
+    assert_eq!(ran.status, 3, "{}", ran.said);
+    assert!(ran.said.contains("its recipe gives sha256:"), "{}", ran.said);
+    bench.write("web.lock", &after.replace("recipe: ", "recipe: x"));
+    assert!(bench.run(&words).said.contains("`recipe` is a hash"));
+}
