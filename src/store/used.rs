@@ -9,6 +9,7 @@
 //! and not named it yet.
 
 use std::fs::{File, Metadata, TryLockError};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -41,7 +42,15 @@ pub(super) fn last_used(metadata: &Metadata) -> SystemTime {
 
 pub(super) fn open_in_use(root: &Path) -> Result<File> {
     let path = root.join("in-use");
-    let file = File::options().create(true).append(true).open(&path).at("opening", &path)?;
+    let file = File::options().create(true).append(true).open(&path);
+    // A store that is only read: its owner's file will do, and without one nobody collects there either.
+    let file = file.or_else(|error| match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            File::open(&path).or_else(|_| File::open(root)).map_err(|_| error)
+        }
+        _ => Err(error),
+    });
+    let file = file.at("opening", &path)?;
     // Waits for a collection to end, which takes seconds.
     file.lock_shared().at("taking the lock", &path)?;
     Ok(file)
