@@ -21,6 +21,12 @@ enum Command {
     Build(Box<commands::build::BuildArguments>),
     /// Build components by themselves
     Pkg(commands::pkg::PkgArguments),
+    /// Look after the store of images
+    Cache(commands::cache::CacheArguments),
+    /// Pin every image of blueprints to digests
+    Lock(commands::lock::LockArguments),
+    /// Print the JSON Schema of blueprints and recipes, for editors
+    Schema(commands::schema::SchemaArguments),
     /// Boot an image in QEMU
     Run(Box<commands::run::RunArguments>),
 }
@@ -31,6 +37,9 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Build(build) => commands::build::run(&build, &arguments.global, &ui),
         Command::Pkg(pkg) => commands::pkg::run(&pkg, &arguments.global, &ui),
+        Command::Cache(cache) => commands::cache::run(&cache, &arguments.global, &ui),
+        Command::Lock(lock) => commands::lock::run(&lock, &arguments.global, &ui),
+        Command::Schema(schema) => commands::schema::run(&schema),
         Command::Run(run) => commands::run::run(*run, &ui),
     };
     match result {

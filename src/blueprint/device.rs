@@ -20,12 +20,14 @@ pub struct Device {
     pub mode: Option<u32>,
 }
 
+const TYPE: Shape = Shape::Word(&["b", "c", "u", "p", "a"]);
+
 /// The keys of a device.
 pub static DEVICE: Table = Table {
     name: "a device",
     keys: &[
-        Key::new("path", Shape::Text, "path in the container, or `all`").required(),
-        Key::new("type", Shape::Text, "b (block), c or u (character), p (fifo), a (all, with path `all`)").required(),
+        Key::new("path", Shape::Matching(r"/[^\n\r]*|all"), "path in the container, or `all`").required(),
+        Key::new("type", TYPE, "b (block), c or u (character), p (fifo), a (all, with path `all`)").required(),
         Key::new("major", Shape::Integer(0, u32::MAX as u64), "major number"),
         Key::new("minor", Shape::Integer(0, u32::MAX as u64), "minor number"),
         Key::new("mode", Shape::Mode, "permission bits, octal; needed unless path is `all`"),

@@ -6,7 +6,7 @@ use super::image::{IMAGE, Image, SECURITY_WORDS, Security};
 use super::kernel::{KERNEL, Kernel, Ucode};
 use super::node::{Kind, Node};
 use super::reference::Reference;
-use super::schema::{Key, Shape, TEXTS, Table};
+use super::schema::{IfAbsent, Key, Shape, TEXTS, Table};
 use super::source::Spanned;
 use super::volume::{VOLUME, Volume};
 
@@ -87,7 +87,8 @@ pub static BLUEPRINT: Table = Table {
         Key::new("files", Shape::List(&Shape::Map(&FILE)), "single files, put in last"),
         Key::new("volumes", Shape::List(&Shape::Map(&VOLUME)), "folders that containers share"),
         Key::new("trust", Shape::Map(&TRUST), "without effect"),
-        Key::new("security", Shape::Word(&["linuxkit", "strict"]), "confinement of containers that say nothing"),
+        Key::new("security", Shape::Word(&["linuxkit", "strict"]), "confinement of containers that say nothing")
+            .or(IfAbsent::Text("linuxkit")),
     ],
 };
 

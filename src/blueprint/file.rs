@@ -3,7 +3,7 @@
 use super::decode::{Decoder, shorten};
 use super::id::Id;
 use super::node::Node;
-use super::schema::{Key, Shape, Table};
+use super::schema::{IfAbsent, Key, Shape, Table};
 use super::source::{Place, Spanned};
 
 /// An entry of `files`.
@@ -79,13 +79,13 @@ impl File {
 pub static FILE: Table = Table {
     name: "a file",
     keys: &[
-        Key::new("path", Shape::Text, "where it goes").required(),
-        Key::new("directory", Shape::Bool, "make a folder"),
-        Key::new("symlink", Shape::Text, "make a symbolic link to this"),
+        Key::new("path", Shape::Matching(r"(?!(?:.*/)?\.\.(?:/.*)?$)[^\n\r]+"), "where it goes").required(),
+        Key::new("directory", Shape::Bool, "make a folder").or(IfAbsent::Bool(false)),
+        Key::new("symlink", Shape::Line, "make a symbolic link to this"),
         Key::new("contents", Shape::Text, "make a file with this text"),
-        Key::new("source", Shape::Text, "copy a file of this machine"),
+        Key::new("source", Shape::Line, "copy a file of this machine"),
         Key::new("metadata", Shape::Word(&["yaml", "json"]), "make a file with the blueprint itself"),
-        Key::new("optional", Shape::Bool, "a missing source is no error"),
+        Key::new("optional", Shape::Bool, "a missing source is no error").or(IfAbsent::Bool(false)),
         Key::new("mode", Shape::Mode, "permission bits, octal (0600; folders 0700)"),
         Key::new("uid", Shape::IntegerOrText, "owner: a number or the name of a container"),
         Key::new("gid", Shape::IntegerOrText, "group: a number or the name of a container"),

@@ -80,31 +80,45 @@ pub struct Settings {
     pub security: Option<Spanned<Security>>,
 }
 
-const CAPABILITY_LIST: Shape = Shape::List(&Shape::Text);
+const CAPABILITY_LIST: Shape = Shape::List(&Shape::Capability);
+const BINDS: Shape = Shape::List(&Shape::Matching(r"[^:\n\r]+:/[^:\n\r]*(?::[^:\n\r]*)?"));
+const TMPFS: Shape = Shape::List(&Shape::Matching(r"/[^:\n\r]*(?::[^:\n\r]*)?"));
+const LIMITS: Shape = Shape::List(&Shape::Matching(r"[^,\n\r]+,[^,\n\r]+,[^,\n\r]+"));
+const PATH: Shape = Shape::Matching(r"(?:/[^\n\r]*)?");
+const NAMESPACE: Shape = Shape::Matching(r"(?:host|root|new|/[^\n\r]*)?");
 
 /// The keys of a container. The label may have all but the first two.
 pub static IMAGE: Table = Table {
     name: "a container",
     keys: &[
-        Key::new("name", Shape::Text, "name of the container, its folder and its user").required(),
+        Key::new(
+            "name",
+            Shape::Matching(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,76}"),
+            "name of the container, its folder and its user",
+        )
+        .required(),
         Key::new("image", Shape::Image, "what it is made from").required(),
         Key::new("capabilities", CAPABILITY_LIST, "capabilities; [all] and [none] stand alone"),
         Key::new("capabilities.add", CAPABILITY_LIST, "capabilities beside those of the label"),
         Key::new("ambient", CAPABILITY_LIST, "ambient capabilities"),
         Key::new("mounts", Shape::List(&Shape::Map(&MOUNT)), "mounts written out"),
-        Key::new("binds", TEXTS, "host paths and volumes (source:destination:options)"),
-        Key::new("binds.add", TEXTS, "host paths and volumes beside those of the label"),
+        Key::new("binds", BINDS, "host paths and volumes (source:destination:options)"),
+        Key::new("binds.add", BINDS, "host paths and volumes beside those of the label"),
         Key::new("devices", Shape::List(&Shape::Map(&DEVICE)), "device nodes and the right to use them"),
-        Key::new("tmpfs", TEXTS, "temporary file systems (destination:options)"),
+        Key::new("tmpfs", TMPFS, "temporary file systems (destination:options)"),
         Key::new("command", TEXTS, "program and arguments"),
         Key::new("env", TEXTS, "environment (NAME=value)"),
-        Key::new("cwd", Shape::Text, "working folder"),
-        Key::new("net", Shape::Text, "network namespace: host, new, none or a path"),
-        Key::new("pid", Shape::Text, "process namespace: new, host or a path"),
-        Key::new("ipc", Shape::Text, "IPC namespace: host, new or a path"),
-        Key::new("uts", Shape::Text, "host name namespace: host, new or a path"),
-        Key::new("userns", Shape::Text, "user namespace: host, new or a path"),
-        Key::new("hostname", Shape::Text, "host name"),
+        Key::new("cwd", PATH, "working folder"),
+        Key::new(
+            "net",
+            Shape::Matching(r"(?:host|root|new|none|/[^\n\r]*)?"),
+            "network namespace: host, new, none or a path",
+        ),
+        Key::new("pid", NAMESPACE, "process namespace: new, host or a path"),
+        Key::new("ipc", NAMESPACE, "IPC namespace: host, new or a path"),
+        Key::new("uts", NAMESPACE, "host name namespace: host, new or a path"),
+        Key::new("userns", NAMESPACE, "user namespace: host, new or a path"),
+        Key::new("hostname", Shape::Line, "host name"),
         Key::new("readonly", Shape::Bool, "read-only root"),
         Key::new("maskedPaths", TEXTS, "paths that are hidden"),
         Key::new("readonlyPaths", TEXTS, "paths that are read-only"),
@@ -113,11 +127,11 @@ pub static IMAGE: Table = Table {
         Key::new("additionalGids", Shape::List(&Shape::IntegerOrText), "more groups"),
         Key::new("noNewPrivileges", Shape::Bool, "no privileges from setuid programs"),
         Key::new("oomScoreAdj", Shape::Integer(-1000, 1000), "how readily it is killed when memory is short"),
-        Key::new("rootfsPropagation", Shape::Text, "mount propagation of the root"),
-        Key::new("cgroupsPath", Shape::Text, "control group"),
+        Key::new("rootfsPropagation", Shape::Line, "mount propagation of the root"),
+        Key::new("cgroupsPath", Shape::Line, "control group"),
         Key::new("resources", Shape::Map(&RESOURCES), "control group limits"),
         Key::new("sysctl", Shape::TextMap, "kernel settings of its namespaces"),
-        Key::new("rlimits", TEXTS, "limits (name,soft,hard)"),
+        Key::new("rlimits", LIMITS, "limits (name,soft,hard)"),
         Key::new("uidMappings", Shape::List(&Shape::Map(&ID_MAPPING)), "users of a new user namespace"),
         Key::new("gidMappings", Shape::List(&Shape::Map(&ID_MAPPING)), "groups of a new user namespace"),
         Key::new("annotations", Shape::TextMap, "annotations for the runtime"),

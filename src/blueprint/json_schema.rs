@@ -1,11 +1,12 @@
 //! The keys of blueprints as a JSON schema, for editors.
 //!
-//! It says less than reading does: what stands inside texts, and what excludes what, is not in it.
+//! It says less than reading does, never more: what excludes what, and what must be there twice or only once, is not in
+//! it. `tests/schema.rs` lists the mistakes that it does not see.
 
 use std::collections::BTreeMap;
 
 use super::document::BLUEPRINT;
-use super::schema::{Shape, Table};
+use super::schema::{IfAbsent, Shape, Table};
 use super::value::Value;
 use super::write::MapBuilder;
 
@@ -39,6 +40,11 @@ fn table(table: &'static Table, definitions: &mut BTreeMap<String, Value>) -> Va
     for key in table.keys {
         let Value::Map(mut pairs) = shape(&key.shape, definitions) else { continue };
         pairs.push(("description".to_owned(), Value::text(key.doc)));
+        let default = key.default.map(|default| match default {
+            IfAbsent::Bool(value) => Value::Bool(value),
+            IfAbsent::Text(text) => Value::text(text),
+        });
+        pairs.extend(default.map(|value| ("default".to_owned(), value)));
         properties.put(key.name, Value::Map(pairs));
     }
     let required: Vec<&str> = table.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
@@ -55,7 +61,27 @@ fn shape(shape_of: &'static Shape, definitions: &mut BTreeMap<String, Value>) ->
         map.put("type", if let [kind] = kinds { Value::text(*kind) } else { Value::texts(kinds) });
     };
     match shape_of {
-        Shape::Text | Shape::Image => kinds(&mut map, &["string"]),
+        Shape::Text => kinds(&mut map, &["string"]),
+        Shape::Line => {
+            kinds(&mut map, &["string"]);
+            pattern(&mut map, "[^\\n\\r]*");
+        }
+        Shape::Matching(expression) => {
+            kinds(&mut map, &["string"]);
+            pattern(&mut map, expression);
+        }
+        Shape::Image => {
+            kinds(&mut map, &["string"]);
+            pattern(&mut map, &image_pattern());
+        }
+        Shape::Capability => {
+            let mut names = MapBuilder::default();
+            names.put("enum", Value::texts(super::capability::CAPABILITIES));
+            let mut words = MapBuilder::default();
+            words.put("type", Value::text("string"));
+            pattern(&mut words, "[Aa][Ll][Ll]|[Nn][Oo][Nn][Ee]");
+            map.put("anyOf", Value::List(vec![names.build(), words.build()]));
+        }
         Shape::Word(words) => {
             map.put("enum", Value::texts(*words));
         }
@@ -64,7 +90,13 @@ fn shape(shape_of: &'static Shape, definitions: &mut BTreeMap<String, Value>) ->
             kinds(&mut map, &["integer"]);
             map.put("minimum", Value::Integer((*least).into())).put("maximum", Value::Integer((*most).into()));
         }
-        Shape::IntegerOrText | Shape::Mode => kinds(&mut map, &["integer", "string"]),
+        Shape::IntegerOrText => kinds(&mut map, &["integer", "string"]),
+        Shape::Mode => {
+            // Without quotes it is octal too, but a YAML reader hands on the number that it takes it for.
+            kinds(&mut map, &["integer", "string"]);
+            map.put("minimum", Value::Integer(0));
+            pattern(&mut map, "(0o)?[0-7]+");
+        }
         Shape::List(inner) => {
             kinds(&mut map, &["array"]);
             map.put("items", shape(inner, definitions));
@@ -85,6 +117,24 @@ fn shape(shape_of: &'static Shape, definitions: &mut BTreeMap<String, Value>) ->
         }
     }
     map.build()
+}
+
+fn pattern(map: &mut MapBuilder, expression: &str) {
+    // Not `$` alone: some engines let it match before a line break at the end.
+    map.put("pattern", Value::Text(format!("^(?:{expression})$(?![\\n])")));
+}
+
+/// An image reference, the template of a component, or nothing (which is as if the key were absent).
+fn image_pattern() -> String {
+    let part = "[a-z0-9]+(?:(?:\\.|__?|-+)[a-z0-9]+)*";
+    let label = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?";
+    let port = ":[0-9]{1,5}";
+    let registry = format!(
+        "(?:localhost(?:{port})?|{label}(?:\\.{label})+(?:{port})?|{label}{port}|\\[[0-9a-fA-F:.]+\\](?:{port})?)/"
+    );
+    let tag = ":[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}";
+    let digest = "@sha256:[0-9a-f]{64}";
+    format!("|@pkg:[^\\n]+|(?:{registry})?{part}(?:/{part})*(?:{tag})?(?:{digest})?")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::decode::Decoder;
 use super::node::Node;
 use super::reference::Reference;
-use super::schema::{Key, Shape, Table};
+use super::schema::{IfAbsent, Key, Shape, Table};
 use super::source::Spanned;
 
 /// The kernel of an image. Absent values have defaults; a later blueprint overrules an earlier one value by value.
@@ -61,15 +61,18 @@ impl Kernel {
     }
 }
 
+const ROOT_FILE: Shape = Shape::Matching(r"[^/\n\r]*");
+
 /// The keys of `kernel`.
 pub static KERNEL: Table = Table {
     name: "`kernel`",
     keys: &[
         Key::new("image", Shape::Image, "image that has the kernel"),
         Key::new("cmdline", Shape::Text, "command line"),
-        Key::new("binary", Shape::Text, "name of the kernel in the image (kernel)"),
-        Key::new("tar", Shape::Text, "name of the archive of modules in the image (kernel.tar); none for none"),
-        Key::new("ucode", Shape::Text, "microcode: a file of the image, or an image of its own"),
+        Key::new("binary", ROOT_FILE, "name of the kernel in the image").or(IfAbsent::Text("kernel")),
+        Key::new("tar", ROOT_FILE, "name of the archive of modules in the image; none for none")
+            .or(IfAbsent::Text("kernel.tar")),
+        Key::new("ucode", Shape::Line, "microcode: a file of the image, or an image of its own"),
     ],
 };
 

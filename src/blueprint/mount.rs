@@ -110,9 +110,9 @@ impl Mount {
 pub static MOUNT: Table = Table {
     name: "a mount",
     keys: &[
-        Key::new("destination", Shape::Text, "path in the container; left out for proc, sysfs, devpts, cgroup, mqueue"),
-        Key::new("type", Shape::Text, "file system, or bind"),
-        Key::new("source", Shape::Text, "what is mounted: a device, a path, the name of a volume"),
+        Key::new("destination", Shape::Line, "path in the container; left out for proc, sysfs, devpts, cgroup, mqueue"),
+        Key::new("type", Shape::Line, "file system, or bind"),
+        Key::new("source", Shape::Line, "what is mounted: a device, a path, the name of a volume"),
         Key::new("options", TEXTS, "mount options"),
     ],
 };

@@ -160,6 +160,9 @@ impl Builder<'_> {
             Some('`') => Some("a value that begins with a back quote needs quotes"),
             Some('\t') => Some("indent with spaces: YAML does not allow tabs there"),
             Some('%') => Some("a value that begins with `%` needs quotes"),
+            _ if comment_ends_block(&text[..at]) => {
+                Some("a comment that is not indented ends a block (`|`) before it begins: put it above the key")
+            }
             _ if error.info().contains("tab") => Some("indent with spaces: YAML does not allow tabs there"),
             _ => None,
         };
@@ -295,6 +298,18 @@ impl Builder<'_> {
         let verbatim = as_it_is.then(|| u32::try_from(span.start + skip).ok()).flatten();
         Scalar { text, style, tag, verbatim }
     }
+}
+
+/// Whether the lines before a place are comments, and the one before these opens a block.
+fn comment_ends_block(before: &str) -> bool {
+    let mut lines = before.lines().rev().map(str::trim).skip_while(|line| line.is_empty()).peekable();
+    let is_comment = |line: &&str| line.starts_with('#');
+    let mut comments = 0;
+    while lines.next_if(is_comment).is_some() {
+        comments += 1;
+    }
+    comments > 0
+        && lines.next().is_some_and(|line| [": |", ": >", ": |-", ": >-"].iter().any(|end| line.ends_with(end)))
 }
 
 /// From the parser's character numbers to byte offsets.

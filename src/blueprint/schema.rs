@@ -19,8 +19,19 @@ pub struct Key {
     pub shape: Shape,
     /// Whether it must be there.
     pub required: bool,
+    /// What it is if it is left out, where that does not depend on anything else.
+    pub default: Option<IfAbsent>,
     /// What it does, in one line.
     pub doc: &'static str,
+}
+
+/// What a key that is left out means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfAbsent {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A text.
+    Text(&'static str),
 }
 
 /// What may stand behind a key.
@@ -28,6 +39,13 @@ pub struct Key {
 pub enum Shape {
     /// Text.
     Text,
+    /// Text without line breaks.
+    Line,
+    /// Text that matches a regular expression, which is anchored at both ends (ECMA-262, as JSON Schema wants it). The
+    /// decoder has rules of its own, which are never wider.
+    Matching(&'static str),
+    /// The name of a capability, `all` or `none`.
+    Capability,
     /// Text that names an image, or `@pkg:DIR`.
     Image,
     /// One of these words.
@@ -51,7 +69,13 @@ pub enum Shape {
 impl Key {
     /// A key that may be there.
     pub const fn new(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-        Key { name, shape, required: false, doc }
+        Key { name, shape, required: false, default: None, doc }
+    }
+
+    /// The same key with what it is if it is left out.
+    pub const fn or(mut self, default: IfAbsent) -> Key {
+        self.default = Some(default);
+        self
     }
 
     /// The same key, which must be there.

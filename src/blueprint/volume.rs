@@ -3,7 +3,7 @@
 use super::decode::{Decoder, shorten, visible};
 use super::node::Node;
 use super::reference::Reference;
-use super::schema::{Key, Shape, TEXTS, Table};
+use super::schema::{IfAbsent, Key, Shape, Table};
 use super::source::Spanned;
 
 /// A folder that containers share; they name it in `binds` and `mounts`.
@@ -41,15 +41,18 @@ impl Volume {
     }
 }
 
+const PLATFORMS: Shape = Shape::List(&Shape::Matching(r"[^/\n\r]+/[^/\n\r]+(?:/[^/\n\r]+)?"));
+
 /// The keys of a volume.
 pub static VOLUME: Table = Table {
     name: "a volume",
     keys: &[
-        Key::new("name", Shape::Text, "name: lower-case letters, digits, _ and -").required(),
+        Key::new("name", Shape::Matching("[a-z0-9_-]{1,255}"), "name: lower-case letters, digits, _ and -").required(),
         Key::new("image", Shape::Image, "what it holds at first"),
-        Key::new("readonly", Shape::Bool, "containers may only read it"),
-        Key::new("format", Shape::Word(&["filesystem", "oci"]), "how the image is laid into it"),
-        Key::new("platforms", TEXTS, "platforms that are kept (os/arch/variant), with format oci"),
+        Key::new("readonly", Shape::Bool, "containers may only read it").or(IfAbsent::Bool(false)),
+        Key::new("format", Shape::Word(&["filesystem", "oci", ""]), "how the image is laid into it")
+            .or(IfAbsent::Text("filesystem")),
+        Key::new("platforms", PLATFORMS, "platforms that are kept (os/arch/variant), with format oci"),
     ],
 };
 

@@ -12,7 +12,7 @@ use crate::blueprint::{self, Input, Place, ReadOptions};
 use crate::component::Components;
 use crate::error::{Context, Error, Result};
 use crate::formats::compress::Method;
-use crate::lock::Resolver;
+use crate::lock::{LockPlace, Resolver};
 use crate::net::Reason;
 use crate::outputs::{Format, Options, Target};
 use crate::rootfs::assemble::assemble;
@@ -48,6 +48,12 @@ pub struct BuildArguments {
     /// Ask registries and package archives again, even for what the store has
     #[arg(long)]
     pull: bool,
+    /// Lock file to build by [default: NAME.lock beside the last blueprint, if it is there]
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    /// Refuse to build anything that the lock does not name
+    #[arg(long, conflicts_with = "pull")]
+    locked: bool,
     /// Print the merged blueprint and stop
     #[arg(long)]
     dry_run: bool,
@@ -93,8 +99,11 @@ pub fn run(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> 
         Some(path) => Target::File(path.clone()),
         None => Target::Base(arguments.dir.join(name)),
     };
-    let resolver = Resolver { store: &store, net: &net, arch, pull: arguments.pull, components: &components };
-    let locked = resolver.lock(blueprint)?;
+    let place = LockPlace::of(&inputs, arguments.lock.as_deref());
+    let lock = place.read(&store)?;
+    super::lock::check((&place, lock.as_ref()), &blueprint, &components, arch, arguments.locked, ui)?;
+    let (pull, locked, lock, components) = (arguments.pull, arguments.locked, lock.as_ref(), &components);
+    let locked = Resolver { store: &store, net: &net, arch, pull, lock, locked, components }.lock(blueprint)?;
     let system = assemble(&locked, &store, ui, arch, time)?;
     let options = Options { store: &store, ui, compression: arguments.compression, time };
     for format in formats {

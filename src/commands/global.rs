@@ -27,6 +27,9 @@ pub struct Global {
     /// Registry to speak plain http with; loopback is always allowed; may be repeated
     #[arg(long, global = true, help_heading = HEADING, value_name = "HOST[:PORT]")]
     insecure: Vec<String>,
+    /// Never use the network: what is not in the store is an error that says what it was
+    #[arg(long, global = true)]
+    offline: bool,
     /// Show warnings only
     #[arg(short, long, global = true, help_heading = HEADING)]
     quiet: bool,
@@ -45,6 +48,11 @@ impl Global {
         })
     }
 
+    /// Whether results are to be JSON too (`--json`).
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
     /// The store.
     pub fn store(&self) -> Result<Store> {
         match &self.cache {
@@ -58,6 +66,7 @@ impl Global {
         let mut mirrors = Mirror::parse_list(&std::env::var("MOBY_MIRROR").unwrap_or_default())?;
         mirrors.extend(self.mirror.iter().cloned());
         let (cert_files, insecure_hosts) = (self.cert_file.clone(), self.insecure.clone());
-        Net::new(NetOptions { mirrors, cert_files, insecure_hosts, ..NetOptions::default() }, ui)
+        let offline = self.offline;
+        Net::new(NetOptions { mirrors, cert_files, insecure_hosts, offline, ..NetOptions::default() }, ui)
     }
 }

@@ -1,9 +1,12 @@
 //! One file per verb: flags and printing only. What the verbs do is in the library.
 
 pub mod build;
+pub mod cache;
 pub mod global;
+pub mod lock;
 pub mod pkg;
 pub mod run;
+pub mod schema;
 
 use std::io::{IsTerminal, Write};
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::recipe::Recipe;
 use super::toolchain::{Debian, Toolchain, for_target};
 use crate::Arch;
-use crate::deb::{Archive, Sources, Wanted};
+use crate::deb::{Archive, Freshness, Sources, Wanted};
 use crate::error::Result;
 use crate::net::Net;
 use crate::store::Store;
@@ -49,7 +49,11 @@ impl<'a> Source<'a> {
     }
 
     fn open(&self, wanted: &Wanted) -> Result<Archive<'a>> {
-        Archive::open(self.store, self.net, self.ui, &Sources::of_machine()?, wanted)
+        let mut sources = Sources::of_machine()?;
+        if self.net.options().offline {
+            sources.freshness = Freshness::Offline;
+        }
+        Archive::open(self.store, self.net, self.ui, &sources, wanted)
     }
 
     /// The compiler for an architecture.

@@ -1,10 +1,28 @@
 //! From references to digests: what is not locked cannot be built.
+//!
+//! | file | takes | gives |
+//! |---|---|---|
+//! | `file.rs`, `read.rs` | a lock file's text | a `LockFile`, and back |
+//! | `update.rs` | references, an old lock | a new lock, and what moved |
+//! | `drift.rs` | a blueprint, a lock | where they do not fit each other |
+//! | `resolve.rs` | a blueprint, a lock if there is one | `Locked`, with everything in the store |
+//! | `place.rs` | blueprints' names | where their lock lies |
 
+mod drift;
+mod file;
+mod place;
+mod read;
 mod resolve;
+mod update;
 
 use std::collections::BTreeMap;
 
+pub use drift::{Drift, package_moves};
+pub use file::{LOCK_VERSION, LockEntry, LockFile, LockedPackage, LockedPlatform, lock_key};
+pub use place::{LockPlace, digests_in_use};
+pub use read::LOCK;
 pub use resolve::{Resolver, image_name};
+pub use update::{Locker, Move, Moving, means, moves};
 
 use crate::blueprint::{Blueprint, Reference};
 use crate::error::{Error, Result};

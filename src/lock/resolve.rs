@@ -1,11 +1,12 @@
-//! Finding what references stand for: in the store first, then in registries.
+//! Finding what references stand for: in the lock, in the store, in registries.
 
 use std::collections::BTreeMap;
 
+use super::file::{LockEntry, LockFile, LockedPlatform};
 use super::{Locked, LockedImage};
 use crate::Arch;
 use crate::blueprint::{Blueprint, Reference};
-use crate::component::Components;
+use crate::component::{Component, Components};
 use crate::error::{Context, Error, Exit, Result};
 use crate::net::Net;
 use crate::store::registry::{ImageName, Registry};
@@ -22,6 +23,10 @@ pub struct Resolver<'a> {
     pub arch: Arch,
     /// Whether registries and package archives are asked even for what the store has under the same name.
     pub pull: bool,
+    /// What is locked. References that it does not have are resolved as without it.
+    pub lock: Option<&'a LockFile>,
+    /// Whether a component that does not come out as it is locked is an error.
+    pub locked: bool,
     /// What references that came from `@pkg:` stand for.
     pub components: &'a Components<'a>,
 }
@@ -42,11 +47,20 @@ impl Resolver<'_> {
     }
 
     fn image(&self, registry: &Registry<'_>, reference: &Reference) -> Result<LockedImage> {
-        if let Some(component) = self.components.get(reference) {
-            let built = self.components.image(&component, self.arch, self.pull)?;
-            return self.open(built.manifest).context(&built.name);
-        }
         let name = image_name(reference)?;
+        let component = self.components.get(reference);
+        let recipe = component.as_ref().map(|component| component.hash.as_str());
+        let entry = self.lock.and_then(|lock| lock.entry(reference, component.is_some()));
+        // A drifted recipe is as good as none: `--locked` refused it before.
+        let entry = entry.filter(|entry| entry.recipe.as_deref() == recipe);
+        if let Some(component) = component {
+            return self.component(&component, entry);
+        }
+        if let Some(entry) = entry
+            && let Some(image) = self.locked(registry, &name, entry)?
+        {
+            return Ok(image);
+        }
         // What was built here has its architecture behind its name, as LinuxKit's packages have.
         if let Some(built) = self.store.named(&format!("{name}-{}", self.arch))? {
             return self.open(built).context(&name);
@@ -59,6 +73,66 @@ impl Resolver<'_> {
         }
         let manifest = registry.pull(self.store, &name, self.arch)?;
         self.open(manifest).context(&name)
+    }
+
+    /// A component's image: the locked one if it is in the store, else what its recipe gives now.
+    fn component(&self, component: &Component, entry: Option<&LockEntry>) -> Result<LockedImage> {
+        let platform = entry.and_then(|entry| entry.platforms.get(&self.arch));
+        let locked = platform.and_then(|platform| platform.manifest);
+        if let Some(manifest) = locked
+            && let Some(image) = self.by_digest(&manifest)?
+        {
+            return Ok(image);
+        }
+        let built = self.components.image(component, self.arch, self.pull)?;
+        if let Some(manifest) = locked.filter(|manifest| *manifest != built.manifest.digest) {
+            let name = &component.reference;
+            let message = format!("{name}: its recipe gives {} here, not the locked {manifest}", built.manifest.digest);
+            if self.locked {
+                return Err(Error::refused(message).hint(
+                    "other packages or another compiler: import the locked image into the store, or moby lock --update",
+                ));
+            }
+            self.net.ui().warn(message);
+        }
+        self.open(built.manifest).context(&built.name)
+    }
+
+    /// The image that the lock names; nothing if it does not say which.
+    fn locked(&self, registry: &Registry<'_>, name: &ImageName, entry: &LockEntry) -> Result<Option<LockedImage>> {
+        let platform = entry.platforms.get(&self.arch);
+        let Some(digest) = platform.and_then(|platform| platform.manifest).or(entry.index) else { return Ok(None) };
+        let image = match self.by_digest(&digest)? {
+            Some(image) => image,
+            None => {
+                let pinned = ImageName { digest: entry.index.or(Some(digest)), ..name.clone() };
+                self.open(registry.pull(self.store, &pinned, self.arch)?).context(name)?
+            }
+        };
+        self.check(name, platform, &image)?;
+        Ok(Some(image))
+    }
+
+    fn check(&self, name: &ImageName, platform: Option<&LockedPlatform>, image: &LockedImage) -> Result<()> {
+        let Some(platform) = platform else { return Ok(()) };
+        let manifest: Manifest = self.store.read_json(&image.manifest.digest)?;
+        let differs = |locked: Option<Digest>, found| locked.is_some_and(|locked| locked != found);
+        if differs(platform.manifest, image.manifest.digest) || differs(platform.config, manifest.config.digest) {
+            return Err(Error::refused(format!(
+                "{name}: the lock contradicts itself: it leads to the manifest {} with the configuration {}, but names others",
+                image.manifest.digest, manifest.config.digest
+            ))
+            .hint("it was changed by hand; moby lock --update writes it anew"));
+        }
+        Ok(())
+    }
+
+    /// The image of a manifest or index, if all of it is in the store.
+    fn by_digest(&self, digest: &Digest) -> Result<Option<LockedImage>> {
+        match self.store.describe(digest) {
+            Ok(named) => self.in_store(&named),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The image that a name of the store stands for, if all of it is there for this architecture. What is missing, or

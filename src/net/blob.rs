@@ -24,10 +24,9 @@ impl Net {
         task: &Task,
     ) -> Result<Digest, Failure> {
         if let Some(digest) = expected
-            && store
-                .blob_path(digest)
-                .metadata()
-                .is_ok_and(|m| m.is_file() && expected_size.is_none_or(|s| s == m.len()))
+            && let Ok(there) = store.open_blob(digest).and_then(|file| file.metadata().at("reading", store.root()))
+            && there.is_file()
+            && expected_size.is_none_or(|size| size == there.len())
         {
             return Ok(*digest);
         }

@@ -38,6 +38,8 @@ pub enum Reason {
     Url,
     /// The failure is on this machine: the disk is full, the client cannot be set up.
     Local,
+    /// The network may not be used (`--offline`).
+    Offline,
 }
 
 /// A failed request. It says which server, what was expected and found, and never holds credentials.
@@ -54,6 +56,11 @@ pub struct Failure {
 impl Failure {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Failure {
         Failure { reason, message: message.into(), hint: None, challenges: Vec::new(), retry_after: None, local: None }
+    }
+
+    pub(crate) fn offline(asked: &str) -> Failure {
+        Failure::new(Reason::Offline, format!("{asked} is wanted, but --offline forbids the network"))
+            .hint("do the same once without --offline; what comes stays in the store")
     }
 
     pub(crate) fn local(error: Error) -> Failure {

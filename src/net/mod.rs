@@ -52,6 +52,8 @@ pub struct NetOptions {
     pub connect_timeout: Duration,
     /// How long to wait for the next byte.
     pub stall_timeout: Duration,
+    /// Refuse every request (`--offline`).
+    pub offline: bool,
 }
 
 impl Default for NetOptions {
@@ -64,6 +66,7 @@ impl Default for NetOptions {
             docker_config: None,
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
+            offline: false,
         }
     }
 }

@@ -88,6 +88,9 @@ impl Net {
         sink: &mut dyn Sink,
         task: Option<&Task>,
     ) -> Result<Answer, Failure> {
+        if self.options.offline {
+            return Err(Failure::offline(&shown(request.url)));
+        }
         let mut failures = 0;
         let mut mark = progress.received;
         let mut intake = Intake { progress, sink, task };
@@ -118,6 +121,9 @@ impl Net {
 
     /// Does one request without a body and returns its status, or what kept it from being answered. No retries.
     pub(crate) fn probe(&self, url: &Url) -> Result<(StatusCode, String), Failure> {
+        if self.options.offline {
+            return Err(Failure::offline(&shown(url)));
+        }
         self.runtime.block_on(async {
             let asked = shown(url);
             let send = self.client(url)?.get(url.clone()).send();

@@ -5,6 +5,7 @@
 
 mod docker;
 mod file;
+mod filesystem;
 mod initrd;
 mod kernel_initrd;
 mod tar;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub use file::{OutputFile, Target};
+pub use filesystem::write_filesystem;
 
 use crate::error::{Error, Result};
 use crate::formats::compress::Method;

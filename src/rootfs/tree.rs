@@ -3,7 +3,7 @@
 //! A hard link is a second name of the same inode, as on a file system. Names are bytes and are kept sorted, so that
 //! everything that is written from a tree has one order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::Content;
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ pub struct OriginId(u32);
 
 /// Which component an inode comes from. Segments of an initrd and the size report go by it, and tar outputs carry it
 /// as `LINUXKIT.source` and `LINUXKIT.location`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// The full image reference, or `linuxkit.files` and the like.
     pub source: String,
@@ -105,6 +105,8 @@ type Walked = (Vec<InodeId>, Option<Vec<Box<[u8]>>>);
 pub struct Tree {
     inodes: Vec<Inode>,
     origins: Vec<Origin>,
+    /// Where each origin is in the list: a blueprint may have a hundred thousand files, each with its own.
+    known_origins: HashMap<Origin, u32>,
 }
 
 impl Tree {
@@ -112,7 +114,7 @@ impl Tree {
     pub fn new(mtime: i64) -> Tree {
         let origin = Origin { source: String::new(), location: String::new() };
         let root = Inode { meta: Meta::root(0o755, mtime), kind: Kind::folder(), origin: OriginId(0) };
-        Tree { inodes: vec![root], origins: vec![origin] }
+        Tree { inodes: vec![root], known_origins: HashMap::from([(origin.clone(), 0)]), origins: vec![origin] }
     }
 
     /// The root folder.
@@ -142,11 +144,12 @@ impl Tree {
 
     /// Registers an origin; the same one twice gives the same id.
     pub fn add_origin(&mut self, origin: Origin) -> OriginId {
-        let at = self.origins.iter().position(|known| *known == origin).unwrap_or_else(|| {
+        let next = self.origins.len() as u32;
+        let at = *self.known_origins.entry(origin.clone()).or_insert(next);
+        if at == next {
             self.origins.push(origin);
-            self.origins.len() - 1
-        });
-        OriginId(at as u32)
+        }
+        OriginId(at)
     }
 
     /// What an origin id stands for.

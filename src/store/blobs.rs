@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
+use super::used::mark_used;
 use super::{Descriptor, Digest, Hasher, Store};
 use crate::error::{Error, IoContext, Result};
 
@@ -18,13 +19,20 @@ impl Store {
 
     /// Whether the blob is there and has the size that its descriptor says. The content was checked when it came in.
     pub fn has_blob(&self, descriptor: &Descriptor) -> bool {
-        self.blob_path(&descriptor.digest).metadata().is_ok_and(|m| m.is_file() && m.len() == descriptor.size)
+        let path = self.blob_path(&descriptor.digest);
+        let there = path.metadata().ok().filter(|m| m.is_file() && m.len() == descriptor.size);
+        if let Some(metadata) = &there {
+            mark_used(&path, metadata);
+        }
+        there.is_some()
     }
 
     /// Opens a blob for reading. Its content is not hashed again here.
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
         let path = self.blob_path(digest);
-        File::open(&path).at("opening the blob", &path)
+        let file = File::open(&path).at("opening the blob", &path)?;
+        mark_used(&path, &file.metadata().at("reading", &path)?);
+        Ok(file)
     }
 
     /// Reads a small document (manifest, index, configuration) and checks its digest; a damaged one is removed, so
@@ -68,7 +76,7 @@ impl Store {
     /// Stores bytes and returns their digest.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        if self.blob_path(&digest).metadata().is_ok_and(|m| m.len() == bytes.len() as u64) {
+        if self.has_blob(&Descriptor::new("", digest, bytes.len() as u64)) {
             return Ok(digest);
         }
         let mut writer = self.blob_writer()?;

@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use super::used::mark_used;
 use super::{Digest, Store};
 use crate::error::{Error, IoContext, Result};
 
@@ -17,7 +18,9 @@ impl Store {
 
     /// The path of a derived thing if it is there.
     pub fn derived(&self, kind: &str, key: &Digest) -> Option<PathBuf> {
-        Some(self.derived_path(kind, key)).filter(|path| path.is_file())
+        let path = self.derived_path(kind, key);
+        mark_used(&path, &path.metadata().ok().filter(std::fs::Metadata::is_file)?);
+        Some(path)
     }
 
     /// Puts a finished temporary file in place as a derived thing. Two builds may do so at once: the content is the

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::layer_index::LayerIndex;
+use super::used::mark_used;
 use super::{Descriptor, Digest, Store, tar_index};
 use crate::error::{Error, IoContext, Result};
 
 /// Kinds of derived data. The number is the version of the code and goes up when the content would differ.
-const TAR_KIND: &str = "layer-1";
-const INDEX_KIND: &str = "index-1";
+pub(super) const TAR_KIND: &str = "layer-1";
+pub(super) const INDEX_KIND: &str = "index-1";
 
 /// A layer that is ready to be flattened.
 #[derive(Clone, Debug)]
@@ -93,9 +94,10 @@ impl Store {
     /// inflated file when it is not compressed.
     pub fn inflated(&self, diff_id: &Digest) -> Option<Layer> {
         let index = LayerIndex::decode(&std::fs::read(self.derived(INDEX_KIND, diff_id)?).ok()?)?;
-        let file = [self.derived_path(TAR_KIND, diff_id), self.blob_path(diff_id)]
-            .into_iter()
-            .find(|path| path.metadata().is_ok_and(|m| m.is_file() && m.len() == index.tar_size))?;
+        let file = [self.derived_path(TAR_KIND, diff_id), self.blob_path(diff_id)].into_iter().find(|path| {
+            let there = path.metadata().ok().filter(|m| m.is_file() && m.len() == index.tar_size);
+            there.inspect(|metadata| mark_used(path, metadata)).is_some()
+        })?;
         Some(Layer { diff_id: *diff_id, file: file.into(), index: Arc::new(index) })
     }
 

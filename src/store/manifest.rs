@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Digest, Store};
 use crate::arch::Arch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Media types that are met in registries and layouts.
 pub mod media_type {
@@ -26,6 +26,9 @@ pub mod media_type {
     pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
     /// A gzip layer.
     pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+    /// A zstd layer.
+    pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
     /// Whether a media type is one of the two kinds of index.
     pub fn is_index(name: &str) -> bool {
@@ -189,6 +192,12 @@ impl Store {
         let Ok(manifest) = self.read_json::<Manifest>(&manifest.digest) else { return false };
         self.read_json::<ImageConfig>(&manifest.config.digest).is_ok()
             && manifest.layers.iter().all(|layer| self.has_blob(layer))
+    }
+
+    /// The descriptor of a manifest or index that is in the store.
+    pub fn describe(&self, digest: &Digest) -> Result<Descriptor> {
+        let document = super::registry::read_document(self.read_document(digest)?, None);
+        Ok(document.map_err(|why| Error::refused(format!("{digest}: {why}")))?.descriptor)
     }
 
     /// The manifest for an architecture behind a descriptor: itself, or its entry of the index that it describes.

@@ -6,7 +6,9 @@
 //! blobs/sha256/HEX                content, each under the digest of its bytes
 //! derived/KIND/HEX                what was computed from blobs, under the digest of what went in (a cache: may be deleted)
 //! temporary/                      files being written; renamed into place when whole
+//! locks/HEX                       paths of lock files whose images are kept
 //! lock                            held while index.json is rewritten
+//! in-use                          held by whoever has the store open
 //! ```
 //!
 //! Concurrent builds share a store without harm: a blob appears by rename, when it is whole and its digest was
@@ -14,23 +16,34 @@
 //! which are removed when they are a day old.
 
 mod blobs;
+mod collect;
 mod derived;
 pub mod digest;
+mod export;
+mod import;
 mod layer;
 mod layer_index;
+mod list;
 pub mod manifest;
 mod names;
 pub mod registry;
+mod remembered;
 mod tar_index;
+mod used;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use blobs::BlobWriter;
+pub use collect::{Collected, Limits};
 pub use digest::{Digest, Hasher};
+pub use import::Imported;
 pub use layer::{Compression, Layer, PendingLayer, decompress};
 pub use layer_index::{Entry, EntryKind, LayerIndex, Xattrs};
+pub use list::{Item, ItemKind, Parts, StoredImage};
 pub use manifest::{Descriptor, ImageConfig, Index, Manifest, Platform};
+pub use used::{Alone, GRACE};
 
 use crate::error::{Error, IoContext, Result};
 
@@ -38,6 +51,7 @@ use crate::error::{Error, IoContext, Result};
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    in_use: Arc<File>,
 }
 
 impl Store {
@@ -48,7 +62,8 @@ impl Store {
             fs::create_dir_all(&path).at("making the store's folder", &path)?;
         }
         let root = root.canonicalize().at("opening the store", root)?;
-        let store = Store { root };
+        let in_use = Arc::new(used::open_in_use(&root)?);
+        let store = Store { root, in_use };
         store.write_layout_file()?;
         store.remove_old_temporaries();
         Ok(store)

@@ -48,7 +48,7 @@ impl Store {
         Ok(found)
     }
 
-    fn read_index(&self) -> Result<Index> {
+    pub(super) fn read_index(&self) -> Result<Index> {
         let path = self.root.join("index.json");
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
@@ -60,7 +60,7 @@ impl Store {
         }
     }
 
-    fn update_index(&self, change: impl FnOnce(&mut Index)) -> Result<()> {
+    pub(super) fn update_index(&self, change: impl FnOnce(&mut Index)) -> Result<()> {
         let path = self.root.join("lock");
         let lock = File::create(&path).at("opening the lock", &path)?;
         lock.lock().at("taking the lock", &path)?;

@@ -25,14 +25,14 @@ const INDEX_DEPTH: usize = 3;
 
 /// A manifest or index with its descriptor.
 #[derive(Debug)]
-pub(super) struct Document {
-    pub(super) descriptor: Descriptor,
+pub(in crate::store) struct Document {
+    pub(in crate::store) descriptor: Descriptor,
     pub(super) bytes: Vec<u8>,
     pub(super) content: Content,
 }
 
 #[derive(Debug)]
-pub(super) enum Content {
+pub(in crate::store) enum Content {
     Index(Index),
     Manifest(Box<Manifest>),
 }
@@ -94,7 +94,13 @@ impl Registry<'_> {
     }
 
     /// A document from the store, if it is named by digest and there, else from a registry.
-    fn document(&self, store: &Store, name: &ImageName, reference: &str, digest: Option<&Digest>) -> Result<Document> {
+    pub(super) fn document(
+        &self,
+        store: &Store,
+        name: &ImageName,
+        reference: &str,
+        digest: Option<&Digest>,
+    ) -> Result<Document> {
         if let Some(digest) = digest
             && store.blob_path(digest).is_file()
             && let Ok(bytes) = store.read_document(digest)
@@ -171,7 +177,7 @@ fn is_known(kind: &str) -> bool {
 
 /// Tells what a document is. Its own `mediaType` counts before the header, since the digest covers it; a document
 /// that could be read both ways is refused (CVE-2021-41190).
-fn read_document(bytes: Vec<u8>, content_type: Option<&str>) -> Result<Document, String> {
+pub(in crate::store) fn read_document(bytes: Vec<u8>, content_type: Option<&str>) -> Result<Document, String> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Shape {

@@ -116,7 +116,7 @@ impl Registry<'_> {
         }
         let plain = match self.net.probe(base) {
             Ok((status, said)) => !(status == StatusCode::BAD_REQUEST && said.contains("HTTPS")),
-            Err(failure) if failure.reason() == Reason::Unreachable => return Err(failure),
+            Err(failure) if matches!(failure.reason(), Reason::Unreachable | Reason::Offline) => return Err(failure),
             Err(_) => false,
         };
         self.memory().plain.insert(host.to_string(), plain);
@@ -130,6 +130,9 @@ impl Registry<'_> {
         name: &ImageName,
         mut ask: impl FnMut(&Endpoint) -> Result<T, Failure>,
     ) -> Result<T> {
+        if self.net.options().offline {
+            return Err(Failure::offline(&name.to_string()).into());
+        }
         let endpoints = self.endpoints(name)?;
         let mut last = None;
         for (number, endpoint) in endpoints.iter().enumerate() {

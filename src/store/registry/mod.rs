@@ -7,6 +7,7 @@
 //! | `credentials.rs` | passwords from Docker's and podman's files and helpers |
 //! | `authorization.rs` | what a server wants to see: nothing, a password, a token |
 //! | `documents.rs` | manifests and indexes, checked; the choice of a platform |
+//! | `platforms.rs` | what a name stands for on each architecture, without its layers |
 //! | `pull.rs` | an image with its layers |
 //! | `layer.rs` | one layer, hashed and inflated while it arrives |
 //! | `push.rs` | an image to a registry |
@@ -23,6 +24,7 @@ mod documents;
 mod endpoint;
 mod layer;
 mod name;
+mod platforms;
 mod pull;
 mod push;
 
@@ -31,8 +33,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use reqwest::header::HeaderValue;
 
-pub(super) use documents::choose_platform;
+pub(super) use documents::{choose_platform, read_document};
 pub use name::ImageName;
+pub use platforms::Platforms;
 
 use crate::net::Net;
 

@@ -69,7 +69,7 @@ impl Registry<'_> {
         Ok(descriptor)
     }
 
-    fn pull_config(&self, store: &Store, name: &ImageName, descriptor: &Descriptor) -> Result<ImageConfig> {
+    pub(super) fn pull_config(&self, store: &Store, name: &ImageName, descriptor: &Descriptor) -> Result<ImageConfig> {
         if descriptor.size > DOCUMENT_LIMIT {
             return Err(Error::refused(format!("its configuration has {} bytes, too many", descriptor.size)));
         }

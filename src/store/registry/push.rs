@@ -44,6 +44,9 @@ impl Registry<'_> {
     }
 
     fn push_named(&self, store: &Store, name: &ImageName, descriptor: &Descriptor) -> Result<()> {
+        if self.net.options().offline {
+            return Err(Failure::offline(&name.registry).into());
+        }
         let endpoint = self.origin(&name.registry)?;
         let mut target = Target { client: self.push_client(&endpoint, name)?, endpoint, name };
         if media_type::is_index(&descriptor.media_type) {
