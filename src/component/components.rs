@@ -11,7 +11,7 @@ use crate::blueprint::Reference;
 use crate::error::{Context, Error, Result};
 use crate::lock::image_name;
 use crate::net::Net;
-use crate::store::{Descriptor, Store};
+use crate::store::{Descriptor, Digest, Store};
 use crate::ui::Ui;
 
 /// The components of a build.
@@ -21,6 +21,17 @@ pub struct Components<'a> {
     pub(super) ui: &'a Ui,
     pub(super) materials: Source<'a>,
     known: Mutex<BTreeMap<Reference, Arc<Component>>>,
+}
+
+/// A package that a component is to be built from, and no other of its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The digest of the .deb.
+    pub sha256: Digest,
 }
 
 /// A component's image in the store.
@@ -66,6 +77,18 @@ impl<'a> Components<'a> {
     /// The component's image for an architecture: from the store, else built now. With `again` it is built even if it
     /// is there, from what the archive has today.
     pub fn image(&self, component: &Component, arch: Arch, again: bool) -> Result<Built> {
+        self.image_of(component, arch, again, None)
+    }
+
+    /// The component's image, built now from exactly these packages.
+    ///
+    /// # Errors
+    /// Exit status 3 if the archive does not have one of them any more.
+    pub fn pinned_image(&self, component: &Component, arch: Arch, pins: &[Pin]) -> Result<Built> {
+        self.image_of(component, arch, true, Some(pins))
+    }
+
+    fn image_of(&self, component: &Component, arch: Arch, again: bool, pins: Option<&[Pin]>) -> Result<Built> {
         component.check_arch(arch)?;
         let reference = Reference::parse(&component.reference)
             .map_err(|error| Error::usage(format!("\"{}\" is no reference: {}", component.reference, error.message)))?;
@@ -76,7 +99,7 @@ impl<'a> Components<'a> {
         {
             return Ok(Built { name, manifest, reused: true });
         }
-        let manifest = self.build(component, arch).context(format_args!("building {}", component.reference))?;
+        let manifest = self.build(component, arch, pins).context(format_args!("building {}", component.reference))?;
         self.store.set_name(&name, manifest.clone())?;
         Ok(Built { name, manifest, reused: false })
     }

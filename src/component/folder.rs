@@ -10,7 +10,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::store::Hasher;
 
 /// Goes up when the same recipe gives another image.
-const BUILDER: &str = "component-1";
+const BUILDER: &str = "component-2";
 
 /// As many digits as a git tree id has, which is what LinuxKit tags packages with.
 const HASH_LENGTH: usize = 40;

@@ -35,5 +35,5 @@ mod source;
 pub mod toolchain;
 pub mod users;
 
-pub use components::{Built, Components};
+pub use components::{Built, Components, Pin};
 pub use folder::Component;
