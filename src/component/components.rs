@@ -9,7 +9,6 @@ use super::{Component, embedded};
 use crate::Arch;
 use crate::blueprint::Reference;
 use crate::error::{Context, Error, Result};
-use crate::lock::image_name;
 use crate::net::Net;
 use crate::store::{Descriptor, Digest, Store};
 use crate::ui::Ui;
@@ -90,9 +89,7 @@ impl<'a> Components<'a> {
 
     fn image_of(&self, component: &Component, arch: Arch, again: bool, pins: Option<&[Pin]>) -> Result<Built> {
         component.check_arch(arch)?;
-        let reference = Reference::parse(&component.reference)
-            .map_err(|error| Error::usage(format!("\"{}\" is no reference: {}", component.reference, error.message)))?;
-        let name = format!("{}-{arch}", image_name(&reference)?);
+        let name = format!("{}-{arch}", component.canonical()?);
         if !again
             && let Some(manifest) = self.store.named(&name)?
             && self.store.has_image(&manifest)

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use super::recipe::Recipe;
 use super::source::Sources;
 use crate::Arch;
-use crate::blueprint::Diagnostic;
+use crate::blueprint::{Diagnostic, Reference};
 use crate::error::{Error, IoContext, Result};
+use crate::lock::image_name;
 use crate::store::Hasher;
+use crate::store::registry::ImageName;
 
 /// Goes up when the same recipe gives another image.
 const BUILDER: &str = "component-2";
@@ -50,6 +52,13 @@ impl Component {
         let tag = recipe.tag.as_ref().map_or_else(|| hash.clone(), |tag| tag.replace("%h", &hash));
         let reference = format!("{}/{}:{tag}", recipe.organisation, recipe.image.as_str());
         Ok((Component { folder, recipe, hash, reference }, warnings))
+    }
+
+    /// The reference in full, as registries and the store name it.
+    pub fn canonical(&self) -> Result<ImageName> {
+        let reference = Reference::parse(&self.reference)
+            .map_err(|error| Error::usage(format!("\"{}\" is no reference: {}", self.reference, error.message)))?;
+        image_name(&reference)
     }
 
     /// Refuses an architecture that the recipe does not name.
