@@ -16,10 +16,11 @@ const MIN_MATCH: usize = 4;
 const LAST_LITERALS: usize = 5;
 /// A match starts at least this far from the end.
 const LAST_MATCH: usize = 12;
-/// How many earlier places are tried. 16 makes an image of Debian's files 1 % larger, 256 makes it 0.4 % smaller.
-const ATTEMPTS: u32 = 64;
+/// How many earlier places are tried. Of Debian's files, 16 make an image 0.4 % larger in 90 % of the time, 64 make it
+/// 0.3 % smaller in 112 %.
+const ATTEMPTS: u32 = 32;
 /// A match of this length is taken without looking for better ways around it.
-const LONG: usize = 96;
+const LONG: usize = 64;
 /// Longer matches are taken in pieces of this length, so that comparing them stays cheap.
 const MATCH_LIMIT: usize = 1 << 16;
 /// More than any block costs.
@@ -75,9 +76,10 @@ fn extension(length: usize) -> usize {
 
 /// The most literals that fit into `room` with their length.
 fn literals_in(room: usize) -> usize {
-    let mut count = room;
-    while count + extension(count) > room {
-        count -= 1;
+    // 255 literals behind the first 14 take 256 bytes; near a step this is one too few.
+    let mut count = room - room.saturating_sub(14).div_ceil(256);
+    if count + 1 + extension(count + 1) <= room {
+        count += 1;
     }
     count
 }
@@ -248,10 +250,15 @@ impl Lz4 {
                 break;
             }
             let run = at + 1 - step.run as usize;
-            let literal = cost + 1 + extension(run) - extension(run - 1);
-            self.relax(at + 1, Step { cost: literal as u32, length: 0, distance: 0, ..step }, false);
+            let literal = (cost + 1 + extension(run) - extension(run - 1)) as u32;
+            self.reach(at + 1);
+            if literal < self.steps[at + 1].cost {
+                self.steps[at + 1] = Step { cost: literal, length: 0, distance: 0, ..step };
+            }
             let most = match_in(room - cost).min(end.saturating_sub(position));
-            if position < last_start && most >= MIN_MATCH {
+            // Within a match that was found, another one seldom helps.
+            let within = self.steps[at + 1].cost as usize <= cost;
+            if position < last_start && most >= MIN_MATCH && !within {
                 let (length, distance) = self.longest(input, start, position, position + most);
                 let matched = |length: usize| cost + 3 + extension(length - MIN_MATCH);
                 if length >= LONG {
@@ -266,10 +273,15 @@ impl Lz4 {
                     (reached, reached_cost) = (start, UNREACHED as usize);
                     continue;
                 }
-                for length in MIN_MATCH..=length {
-                    let run = (at + length) as u32;
-                    let step = Step { cost: matched(length) as u32, run, length: length as u32, distance };
-                    self.relax(at + length, step, true);
+                if length > 0 {
+                    self.reach(at + length);
+                    let ends = (MIN_MATCH..=length).zip(&mut self.steps[at + MIN_MATCH..=at + length]);
+                    for (length, known) in ends {
+                        let cost = matched(length) as u32;
+                        if cost <= known.cost {
+                            *known = Step { cost, run: (at + length) as u32, length: length as u32, distance };
+                        }
+                    }
                 }
             }
             at += 1;
@@ -278,13 +290,10 @@ impl Lz4 {
         reached - origin - reached_from
     }
 
-    fn relax(&mut self, at: usize, step: Step, equal: bool) {
+    /// Makes room for the steps up to `at`.
+    fn reach(&mut self, at: usize) {
         if at >= self.steps.len() {
             self.steps.resize(at + 1, Step { cost: UNREACHED, run: 0, length: 0, distance: 0 });
-        }
-        let known = &mut self.steps[at];
-        if step.cost < known.cost || equal && step.cost == known.cost {
-            *known = step;
         }
     }
 
@@ -448,6 +457,14 @@ mod tests {
                 }
             }
             assert!(blocks[1] <= blocks[0], "{blocks:?}");
+        }
+    }
+
+    #[test]
+    fn literals_fill_room() {
+        for room in 0..5000 {
+            let count = literals_in(room);
+            assert!(count + extension(count) <= room && count + 1 + extension(count + 1) > room, "{room}");
         }
     }
 
