@@ -89,6 +89,11 @@ impl<I: Read + Seek> Volume<I> {
         Ok(self.list()?.into_iter().find(|entry| super::name::folded(&entry.path) == wanted))
     }
 
+    /// The first sector of a file, counted from the start of the volume.
+    pub fn first_sector(&self, file: &Listed) -> u64 {
+        self.geometry.sector_of(file.cluster)
+    }
+
     /// A reader of a file's bytes.
     pub fn read_file(&mut self, file: &Listed) -> FileReader<'_, I> {
         FileReader { volume: self, cluster: file.cluster, within: 0, left: u64::from(file.size) }
