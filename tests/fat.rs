@@ -1,4 +1,5 @@
 //! FAT volumes, judged by fsck.fat and mtools.
+#![allow(clippy::unwrap_used)]
 
 #[path = "formats/judge.rs"]
 mod judge;

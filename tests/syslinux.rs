@@ -1,4 +1,5 @@
 //! SYSLINUX on FAT volumes, judged by its own installer.
+#![allow(clippy::unwrap_used)]
 
 #[path = "formats/judge.rs"]
 mod judge;
