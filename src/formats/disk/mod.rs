@@ -10,6 +10,7 @@ mod identity;
 mod output;
 mod raw;
 mod scan;
+mod sparse;
 #[cfg(test)]
 pub(in crate::formats) mod testing;
 
@@ -21,6 +22,7 @@ pub use output::Output;
 pub(in crate::formats) use output::write_failed;
 pub use raw::{Bytes, RawFile, Window};
 pub use scan::{Span, is_zero, scan};
+pub use sparse::SparseFile;
 
 use crate::error::{Error, Result};
 
