@@ -28,7 +28,7 @@ use crate::ui::Task;
 /// archive costs less than 1 % of size against a single one.
 const CHUNK: u64 = 8 << 20;
 /// Derived data of this kind holds compressed archives; the number goes up when their bytes would change.
-const KIND: &str = "cpio-1";
+const KIND: &str = "cpio-2";
 /// The attribute of file capabilities, which a newc archive cannot hold.
 const CAPABILITY: &[u8] = b"security.capability";
 
@@ -54,8 +54,12 @@ pub fn write(system: &System, out: &mut OutputFile, options: &Options<'_>) -> Re
         // The kernel skips zeros between archives; the next one starts at a multiple of four.
         out.write_all(&[0; 4][..(ucode.size.next_multiple_of(4) - ucode.size) as usize]).map_err(write_error)?;
     }
-    let segments: Vec<PathBuf> =
-        chunks.par_iter().map(|chunk| segment(&system.tree, chunk, options, &task)).collect::<Result<_>>()?;
+    let threads = options.compression.threads(rayon::current_num_threads());
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|error| Error::failed(format!("starting {threads} threads: {error}")))?;
+    let segments: Vec<PathBuf> = pool.install(|| {
+        chunks.par_iter().map(|chunk| segment(&system.tree, chunk, options, &task)).collect::<Result<_>>()
+    })?;
     for path in segments {
         let file = File::open(&path).at("opening", &path)?;
         out.append_file(&file, &path)?;
