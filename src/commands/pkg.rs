@@ -16,6 +16,9 @@ use crate::ui::Ui;
 pub struct PkgArguments {
     #[command(subcommand)]
     verb: Verb,
+    /// Organisation in place of the recipes' own, with a registry if it is not the default one
+    #[arg(long, global = true, value_name = "ORG", env = "LINUXKIT_PKG_ORG")]
+    org: Option<String>,
 }
 
 #[derive(Subcommand, Clone, Debug)]
@@ -75,12 +78,13 @@ struct Folders {
 
 /// Runs the verb.
 pub fn run(arguments: &PkgArguments, global: &Global, ui: &Ui) -> Result<i32> {
+    let org = arguments.org.as_deref().filter(|org| !org.is_empty());
     match &arguments.verb {
-        Verb::Build(build) => self::build(build, global, ui),
-        Verb::Push(push) => self::push(push, global, ui),
+        Verb::Build(build) => self::build(build, org, global, ui),
+        Verb::Push(push) => self::push(push, org, global, ui),
         Verb::Manifest(folders) => {
             let (store, net) = (global.store()?, global.net(ui)?);
-            let components = Components::new(&store, &net, ui);
+            let components = Components::new(&store, &net, ui).of_organisation(org);
             for folder in &folders.folders {
                 let made = components.index(&*components.add(folder)?)?;
                 super::print_line(&format!("{} {}", made.name, made.index.digest))?;
@@ -89,7 +93,7 @@ pub fn run(arguments: &PkgArguments, global: &Global, ui: &Ui) -> Result<i32> {
         }
         Verb::ShowTag(tag) => {
             let (store, net) = (global.store()?, global.net(ui)?);
-            let components = Components::new(&store, &net, ui);
+            let components = Components::new(&store, &net, ui).of_organisation(org);
             for folder in &tag.folders.folders {
                 let component = components.add(folder)?;
                 let shown =
@@ -107,7 +111,7 @@ pub fn run(arguments: &PkgArguments, global: &Global, ui: &Ui) -> Result<i32> {
     }
 }
 
-fn build(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
+fn build(arguments: &BuildArguments, org: Option<&str>, global: &Global, ui: &Ui) -> Result<i32> {
     let mut arches = arguments.arch.clone();
     for platform in &arguments.platforms {
         arches.push(platform.strip_prefix("linux/").unwrap_or(platform).parse()?);
@@ -116,7 +120,7 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
         arches.push(super::arch(None)?);
     }
     let (store, net) = (global.store()?, global.net(ui)?);
-    let components = Components::new(&store, &net, ui);
+    let components = Components::new(&store, &net, ui).of_organisation(org);
     for folder in &arguments.folders.folders {
         let component = components.add(Path::new(folder))?;
         for arch in &arches {
@@ -128,12 +132,12 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
     Ok(0)
 }
 
-fn push(arguments: &PushArguments, global: &Global, ui: &Ui) -> Result<i32> {
+fn push(arguments: &PushArguments, org: Option<&str>, global: &Global, ui: &Ui) -> Result<i32> {
     if !arguments.nobuild {
-        build(&arguments.build, global, ui)?;
+        build(&arguments.build, org, global, ui)?;
     }
     let (store, net) = (global.store()?, global.net(ui)?);
-    let components = Components::new(&store, &net, ui);
+    let components = Components::new(&store, &net, ui).of_organisation(org);
     let registry = Registry::new(&net);
     for folder in &arguments.build.folders.folders {
         let component = components.add(folder)?;

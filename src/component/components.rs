@@ -19,6 +19,7 @@ pub struct Components<'a> {
     pub(super) store: &'a Store,
     pub(super) ui: &'a Ui,
     pub(super) materials: Source<'a>,
+    organisation: Option<String>,
     known: Mutex<BTreeMap<Reference, Arc<Component>>>,
 }
 
@@ -47,7 +48,13 @@ pub struct Built {
 impl<'a> Components<'a> {
     /// None yet. Nothing is opened before it is needed.
     pub fn new(store: &'a Store, net: &'a Net, ui: &'a Ui) -> Components<'a> {
-        Components { store, ui, materials: Source::new(store, net, ui), known: Mutex::default() }
+        Components { store, ui, materials: Source::new(store, net, ui), organisation: None, known: Mutex::default() }
+    }
+
+    /// The same, for images of another organisation than the recipes say: `example`, `registry.example/group`.
+    pub fn of_organisation(mut self, organisation: Option<&str>) -> Components<'a> {
+        self.organisation = organisation.map(str::to_owned);
+        self
     }
 
     /// Reads a component's folder and remembers it under its reference, which is returned. A folder that is not there
@@ -55,8 +62,8 @@ impl<'a> Components<'a> {
     pub fn add(&self, folder: &Path) -> Result<Arc<Component>> {
         let embedded = if folder.exists() { None } else { embedded::named(folder) };
         let (component, warnings) = match embedded {
-            Some(name) => Component::open(&embedded::folder(self.store, name)?)?,
-            None => Component::open(folder)?,
+            Some(name) => Component::open(&embedded::folder(self.store, name)?, self.organisation.as_deref())?,
+            None => Component::open(folder, self.organisation.as_deref())?,
         };
         for warning in warnings {
             self.ui.warn(warning.render(false));

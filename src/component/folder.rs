@@ -32,8 +32,9 @@ pub struct Component {
 
 impl Component {
     /// Reads a component's folder. Gives warnings too.
-    pub fn open(folder: &Path) -> Result<(Component, Vec<Diagnostic>)> {
-        let (recipe, warnings) = Recipe::of_folder(folder)?;
+    /// `organisation` takes the place of the recipe's own.
+    pub fn open(folder: &Path, organisation: Option<&str>) -> Result<(Component, Vec<Diagnostic>)> {
+        let (mut recipe, warnings) = Recipe::of_folder(folder)?;
         let folder = folder.canonicalize().at("opening the component", folder)?;
         let mut hasher = Hasher::new();
         hasher.field(BUILDER.as_bytes());
@@ -49,6 +50,9 @@ impl Component {
             }
         }
         let hash = hasher.finish().hex().chars().take(HASH_LENGTH).collect::<String>();
+        if let Some(organisation) = organisation {
+            recipe.organisation = organisation.to_owned();
+        }
         let tag = recipe.tag.as_ref().map_or_else(|| hash.clone(), |tag| tag.replace("%h", &hash));
         let reference = format!("{}/{}:{tag}", recipe.organisation, recipe.image.as_str());
         Ok((Component { folder, recipe, hash, reference }, warnings))
