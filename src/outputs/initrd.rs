@@ -10,11 +10,12 @@
 //! archives, which are compressed in parallel; the cut depends on the content only, never on the number of threads.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::file::holds;
 use super::{Options, OutputFile, System};
 use crate::error::{Error, IoContext, Result};
 use crate::formats::compress::Compressor;
@@ -44,27 +45,57 @@ struct Name {
 /// Names that are compressed together.
 type Chunk = Vec<Name>;
 
-/// Writes the initrd to `out`.
-pub fn write(system: &System, out: &mut OutputFile, options: &Options<'_>) -> Result<()> {
-    let chunks = chunks(&system.tree, options)?;
-    let total = chunks.iter().flatten().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum();
-    let task = options.ui.task("compress", "initrd", Some(total));
-    if let Some(ucode) = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()) {
-        ucode.copy_to(out)?;
-        // The kernel skips zeros between archives; the next one starts at a multiple of four.
-        out.write_all(&[0; 4][..(ucode.size.next_multiple_of(4) - ucode.size) as usize]).map_err(write_error)?;
+/// An initrd whose archives are all in the store.
+#[derive(Debug)]
+pub struct Initrd<'s> {
+    microcode: Option<&'s Content>,
+    segments: Vec<PathBuf>,
+}
+
+impl<'s> Initrd<'s> {
+    /// Compresses what is not in the store yet.
+    pub fn make(system: &'s System, options: &Options<'_>) -> Result<Initrd<'s>> {
+        let chunks = chunks(&system.tree, options)?;
+        let total = chunks.iter().flatten().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum();
+        let task = options.ui.task("compress", "initrd", Some(total));
+        let threads = options.compression.threads(rayon::current_num_threads());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|error| Error::failed(format!("starting {threads} threads: {error}")))?;
+        let segments = pool.install(|| {
+            chunks.par_iter().map(|chunk| segment(&system.tree, chunk, options, &task)).collect::<Result<_>>()
+        })?;
+        Ok(Initrd { microcode: system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()), segments })
     }
-    let threads = options.compression.threads(rayon::current_num_threads());
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|error| Error::failed(format!("starting {threads} threads: {error}")))?;
-    let segments: Vec<PathBuf> = pool.install(|| {
-        chunks.par_iter().map(|chunk| segment(&system.tree, chunk, options, &task)).collect::<Result<_>>()
-    })?;
-    for path in segments {
-        let file = File::open(&path).at("opening", &path)?;
-        out.append_file(&file, &path)?;
+
+    /// The kernel skips zeros between archives; the one behind the microcode starts at a multiple of four.
+    fn padding(&self) -> &'static [u8] {
+        let size = self.microcode.map_or(0, |microcode| microcode.size);
+        &[0; 4][..(size.next_multiple_of(4) - size) as usize]
     }
-    Ok(())
+
+    /// Writes it all to `out`.
+    pub fn write(&self, out: &mut OutputFile) -> Result<()> {
+        if let Some(microcode) = self.microcode {
+            microcode.copy_to(out)?;
+            out.write_all(self.padding()).map_err(write_error)?;
+        }
+        for path in &self.segments {
+            let file = File::open(path).at("opening", path)?;
+            out.append_file(&file, path)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a file has all of it already.
+    pub fn is_in(&self, path: &Path) -> bool {
+        let microcode = self.microcode.into_iter().map(Content::open);
+        let padding = std::iter::once_with(|| Ok(Box::new(self.padding()) as Box<dyn Read + Send>));
+        let segments = self.segments.iter().map(|path| {
+            let file = File::open(path).at("opening", path)?;
+            Ok(Box::new(file) as Box<dyn Read + Send>)
+        });
+        holds(path, microcode.chain(padding).chain(segments))
+    }
 }
 
 /// The path of a chunk's compressed archive in the store, made now if it is not there.

@@ -44,10 +44,10 @@ impl Default for Method {
 impl Method {
     /// How many threads may compress at once on a machine with `threads` of them, so that memory stays bounded.
     pub fn threads(self, threads: usize) -> usize {
-        // Measured, with the buffers around a compressor.
+        // Measured, with the buffers around a compressor and what the C library keeps of those before it.
         let each = match self {
-            Method::None | Method::Gzip(_) => 1 << 20,
-            Method::Zstd(..ZSTD_TREE_LEVEL) => 6 << 20,
+            Method::None | Method::Gzip(_) => 2 << 20,
+            Method::Zstd(..ZSTD_TREE_LEVEL) => 10 << 20,
             Method::Zstd(_) => 20 << 20,
         };
         threads.clamp(1, MEMORY / each)
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn memory_bounds_the_threads() {
         assert_eq!(Method::default().threads(2), 2);
-        assert_eq!(Method::default().threads(64), 6);
+        assert_eq!(Method::default().threads(64), 4);
         assert_eq!(Method::Zstd(19).threads(64), 2);
         assert_eq!(Method::None.threads(0), 1);
     }
