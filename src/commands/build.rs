@@ -138,8 +138,9 @@ fn target_is_file(target: &Target) -> bool {
 fn formats(arguments: &BuildArguments) -> Result<Vec<Format>> {
     let mut formats: Vec<Format> = Vec::new();
     for name in &arguments.format {
-        let format = name.parse()?;
+        let format: Format = name.parse()?;
         if !formats.contains(&format) {
+            check_files(&formats, format)?;
             formats.push(format);
         }
     }
@@ -152,6 +153,18 @@ fn formats(arguments: &BuildArguments) -> Result<Vec<Format>> {
             .hint("use --dir and --name, or --format tar"));
     }
     Ok(formats)
+}
+
+/// Refuses two formats that would write the same file: the second would take what the first one made.
+fn check_files(formats: &[Format], format: Format) -> Result<()> {
+    let (name, suffixes) = (format.description().name, format.description().suffixes);
+    for other in formats.iter().map(|other| other.description()) {
+        if let Some(same) = suffixes.iter().find(|suffix| other.suffixes.contains(suffix)) {
+            return Err(Error::usage(format!("{} and {name} both write NAME{same}", other.name))
+                .hint("build them one after the other, each with its own --dir or --name"));
+        }
+    }
+    Ok(())
 }
 
 /// The time of what has none of its own: SOURCE_DATE_EPOCH (reproducible-builds.org), else a fixed one.
