@@ -12,6 +12,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -20,6 +21,7 @@ use super::{Options, OutputFile, System};
 use crate::error::{Error, IoContext, Result};
 use crate::formats::compress::Compressor;
 use crate::formats::cpio::{self, FileType, Header};
+use crate::formats::source::{Joined, Source};
 use crate::rootfs::write_error;
 use crate::rootfs::{Content, InodeId, Kind, Tree};
 use crate::store::{Digest, Hasher};
@@ -95,6 +97,18 @@ impl<'s> Initrd<'s> {
             Ok(Box::new(file) as Box<dyn Read + Send>)
         });
         holds(path, microcode.chain(padding).chain(segments))
+    }
+
+    /// The same bytes as a source: for formats that have the initrd inside, where its size stands in front of it.
+    pub fn source(&self) -> Result<Joined> {
+        let mut parts: Vec<Arc<dyn Source>> = Vec::new();
+        if let Some(microcode) = self.microcode {
+            parts.push(Arc::new(microcode.clone()));
+            parts.push(Arc::new(self.padding().to_vec()));
+        }
+        let contents = self.segments.par_iter().map(|path| Content::host_file(path)).collect::<Result<Vec<_>>>()?;
+        parts.extend(contents.into_iter().map(|content| Arc::new(content) as Arc<dyn Source>));
+        Ok(Joined(parts))
     }
 }
 
