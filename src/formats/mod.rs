@@ -20,6 +20,7 @@ pub(crate) mod pipeline;
 pub mod qcow2;
 pub mod source;
 pub mod squashfs;
+pub mod syslinux;
 pub mod tar;
 pub mod uki;
 pub mod verity;
