@@ -105,7 +105,7 @@ pub fn run(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> 
     let (pull, locked, lock, components) = (arguments.pull, arguments.locked, lock.as_ref(), &components);
     let locked = Resolver { store: &store, net: &net, arch, pull, lock, locked, components }.lock(blueprint)?;
     let system = assemble(&locked, &store, ui, arch, time)?;
-    let options = Options { store: &store, ui, compression: arguments.compression, time };
+    let options = Options { store: &store, components, ui, compression: arguments.compression, time };
     for format in formats {
         let files = format.write(&system, &target, &options).context(format.description().name)?;
         if target_is_file(&target) {

@@ -44,6 +44,26 @@ struct Name {
 /// Names that are compressed together.
 type Chunk = Vec<Name>;
 
+/// An initrd in the store, for containers that must know its size before its bytes. Gone when it is dropped.
+#[derive(Debug)]
+pub struct Made {
+    /// Its bytes.
+    pub content: Content,
+    _folder: tempfile::TempDir,
+}
+
+impl Made {
+    /// Makes the initrd of a system.
+    pub fn new(system: &System, options: &Options<'_>) -> Result<Made> {
+        let folder = options.store.temporary_folder()?;
+        let path = folder.path().join("initrd.img");
+        let mut out = OutputFile::create(&path)?;
+        write(system, &mut out, options)?;
+        out.commit()?;
+        Ok(Made { content: Content::host_file(&path)?, _folder: folder })
+    }
+}
+
 /// Writes the initrd to `out`.
 pub fn write(system: &System, out: &mut OutputFile, options: &Options<'_>) -> Result<()> {
     let chunks = chunks(&system.tree, options)?;

@@ -3,11 +3,16 @@
 //! An output is written under a temporary name beside its target, synced and renamed when all of it is whole; a
 //! failed build leaves the old files or none.
 
+mod bios;
+mod disk;
 mod docker;
 mod file;
 mod filesystem;
 mod initrd;
+mod iso_bios;
 mod kernel_initrd;
+mod loader;
+mod raw_bios;
 mod tar;
 mod tar_kernel_initrd;
 
@@ -17,6 +22,7 @@ use std::str::FromStr;
 pub use file::{OutputFile, Target};
 pub use filesystem::write_filesystem;
 
+use crate::component::Components;
 use crate::error::{Error, Result};
 use crate::formats::compress::Method;
 pub use crate::rootfs::assemble::{Kernel, System};
@@ -28,6 +34,8 @@ use crate::ui::Ui;
 pub struct Options<'a> {
     /// Where derived data is kept.
     pub store: &'a Store,
+    /// Where loaders come from.
+    pub components: &'a Components<'a>,
     /// Where progress is shown.
     pub ui: &'a Ui,
     /// How an initrd is compressed.
@@ -47,6 +55,12 @@ pub enum Format {
     KernelInitrd,
     /// Kernel, initrd and command line in one tar archive.
     TarKernelInitrd,
+    /// A disk for BIOS.
+    RawBios,
+    /// The same as qcow2.
+    Qcow2Bios,
+    /// A CD for BIOS, and a disk at the same time.
+    IsoBios,
 }
 
 /// One row of `--format list`.
@@ -64,7 +78,7 @@ pub struct Description {
 
 impl Format {
     /// Every format, in the order of the list.
-    pub const ALL: [Description; 4] = [
+    pub const ALL: [Description; 7] = [
         Description {
             format: Format::KernelInitrd,
             name: "kernel+initrd",
@@ -83,6 +97,24 @@ impl Format {
             name: "docker",
             suffixes: &[".docker"],
             purpose: "the root file system with a Dockerfile, for docker or podman build",
+        },
+        Description {
+            format: Format::RawBios,
+            name: "raw-bios",
+            suffixes: &["-bios.img"],
+            purpose: "a disk for BIOS (amd64)",
+        },
+        Description {
+            format: Format::Qcow2Bios,
+            name: "qcow2-bios",
+            suffixes: &[".qcow2"],
+            purpose: "the same for QEMU, libvirt, OpenStack (amd64)",
+        },
+        Description {
+            format: Format::IsoBios,
+            name: "iso-bios",
+            suffixes: &[".iso"],
+            purpose: "a CD for BIOS, or a USB stick (amd64)",
         },
     ];
 
@@ -109,6 +141,9 @@ impl Format {
             Format::Docker => docker::write(system, target, options),
             Format::KernelInitrd => kernel_initrd::write(system, target, options),
             Format::TarKernelInitrd => tar_kernel_initrd::write(system, target, options),
+            Format::RawBios => raw_bios::write_raw(system, target, options),
+            Format::Qcow2Bios => raw_bios::write_qcow2(system, target, options),
+            Format::IsoBios => iso_bios::write(system, target, options),
         }
     }
 }
