@@ -21,9 +21,11 @@ pub fn kernel(system: &System) -> Result<&Kernel> {
 
 /// The configuration of syslinux and isolinux: one kernel, no menu, no waiting.
 pub fn configuration(kernel: &str, initrd: &str, command_line: &str) -> Result<String> {
-    if command_line.len() > COMMAND_LINE_LIMIT {
+    // The loader adds words of its own.
+    let limit = COMMAND_LINE_LIMIT - format!("BOOT_IMAGE={kernel}  initrd={initrd}").len();
+    if command_line.len() > limit {
         return Err(Error::usage(format!(
-            "the kernel command line has {} bytes; Linux on {} takes {COMMAND_LINE_LIMIT}",
+            "the kernel command line has {} bytes; Linux on {} takes {limit} beside those of the loader",
             command_line.len(),
             Arch::Amd64
         )));

@@ -28,8 +28,9 @@ pub fn write_qcow2(disk: &dyn Source, out: &OutputFile, options: &Options<'_>) -
 }
 
 fn file(out: &OutputFile) -> Result<&File> {
-    out.file()
-        .ok_or_else(|| Error::usage("a disk image cannot go to standard output").hint("use --dir and --name, or -o FILE"))
+    out.file().ok_or_else(|| {
+        Error::usage("a disk image cannot go to standard output").hint("use --dir and --name, or -o FILE")
+    })
 }
 
 fn write_with_holes(disk: &dyn Source, file: &File, path: &Path) -> Result<()> {

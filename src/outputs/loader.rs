@@ -17,8 +17,10 @@ pub fn component(name: &str, system: &System, options: &Options<'_>) -> Result<T
     let manifest: Manifest = options.store.read_json(&built.manifest.digest)?;
     let config: ImageConfig = options.store.read_json(&manifest.config.digest)?;
     let layers = manifest.layers.iter().zip(&config.rootfs.diff_ids);
-    let layers: Vec<_> =
-        layers.map(|(layer, diff_id)| options.store.layer(layer, diff_id)).collect::<Result<_>>().context(&built.name)?;
+    let layers: Vec<_> = layers
+        .map(|(layer, diff_id)| options.store.layer(layer, diff_id))
+        .collect::<Result<_>>()
+        .context(&built.name)?;
     flatten(&layers, options.time).context(&built.name)
 }
 

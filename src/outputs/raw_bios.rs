@@ -13,6 +13,8 @@ use crate::formats::syslinux::Carrier;
 
 /// Where the partition starts, in sectors.
 const START: u32 = 2048;
+/// Bytes that are free, so that whoever mounts the volume can change the configuration.
+const FREE: u64 = 1 << 20;
 /// The loader's file, which it must be told the place of.
 const LOADER: &str = "ldlinux.sys";
 
@@ -47,8 +49,7 @@ fn write(
     let carrier = Carrier::find(&loader::bytes(&syslinux, "usr/bin/syslinux")?)?;
     let boot_code = loader::bytes(&syslinux, "usr/lib/syslinux/mbr/mbr.bin")?;
     let volume = volume(&carrier, files, options.time)?;
-    let partition =
-        mbr::Partition { kind: partition_kind(&volume), active: true, size: 0, content: Arc::new(volume) };
+    let partition = mbr::Partition { kind: partition_kind(&volume), active: true, size: 0, content: Arc::new(volume) };
     let disk = mbr::Disk::new(vec![partition], mbr::Options { boot_code, ..mbr::Options::default() })?;
     put(&disk, &out)?;
     task.advance(disk.size());
@@ -71,6 +72,7 @@ pub fn volume(
         label: "BOOT".into(),
         time,
         hidden_sectors: START,
+        free: FREE,
         loader: Some(carrier.boot_sector),
         ..fat::Options::default()
     };

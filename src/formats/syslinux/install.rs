@@ -161,7 +161,8 @@ mod tests {
         let carrier = Carrier::find(&program()).unwrap();
         assert!(carrier.install(197..201).is_err());
         assert!(carrier.install(0..5).is_err());
-        for (at, value) in [(0x2e, 0xffffu16), (600, 1190), (600, 0x20), (610, 1180), (612, 0), (614, 0x1f6), (616, 3)] {
+        for (at, value) in [(0x2e, 0xffffu16), (600, 1190), (600, 0x20), (610, 1180), (612, 0), (614, 0x1f6), (616, 3)]
+        {
             let mut wrong = carrier.clone();
             wrong.loader[at..at + 2].copy_from_slice(&value.to_le_bytes());
             assert!(wrong.install(197..202).is_err(), "{at}: {value}");
