@@ -3,13 +3,16 @@
 //! An output is written under a temporary name beside its target, synced and renamed when all of it is whole; a
 //! failed build leaves the old files or none.
 
+mod bios;
 mod component;
 mod docker;
 mod file;
 mod filesystem;
 mod initrd;
+mod iso_bios;
 mod iso_efi_initrd;
 mod kernel_initrd;
+mod raw_bios;
 mod root_file_system;
 mod sparse;
 mod tar;
@@ -78,6 +81,12 @@ pub enum Format {
     Qcow2Efi,
     /// A CD for UEFI.
     IsoEfiInitrd,
+    /// A disk for BIOS.
+    RawBios,
+    /// The same as qcow2.
+    Qcow2Bios,
+    /// A CD for BIOS, and a disk at the same time.
+    IsoBios,
     /// A disk for Hyper-V.
     Vhdx,
     /// A disk for older Hyper-V, fixed.
@@ -218,6 +227,30 @@ impl Format {
             purpose: "CDs, virtual media, USB sticks",
         },
         Description {
+            format: Format::RawBios,
+            name: "raw-bios",
+            suffixes: &["-bios.img"],
+            arches: AMD64,
+            firmware: "BIOS",
+            purpose: "a disk for older PCs and virtual machines",
+        },
+        Description {
+            format: Format::Qcow2Bios,
+            name: "qcow2-bios",
+            suffixes: &[".qcow2"],
+            arches: AMD64,
+            firmware: "BIOS",
+            purpose: "the same for QEMU, libvirt, OpenStack",
+        },
+        Description {
+            format: Format::IsoBios,
+            name: "iso-bios",
+            suffixes: &[".iso"],
+            arches: AMD64,
+            firmware: "BIOS",
+            purpose: "a CD or USB stick with the root on it",
+        },
+        Description {
             format: Format::Vhdx,
             name: "vhdx",
             suffixes: &[".vhdx"],
@@ -300,6 +333,8 @@ impl Format {
             self,
             Format::RawEfi
                 | Format::Qcow2Efi
+                | Format::RawBios
+                | Format::Qcow2Bios
                 | Format::Vhdx
                 | Format::Vhd
                 | Format::DynamicVhd
@@ -344,6 +379,9 @@ impl Format {
             Format::Erofs => root_file_system::write(FileSystem::Erofs, system, target, options),
             Format::Uki => uki::write(system, target, options),
             Format::IsoEfiInitrd => iso_efi_initrd::write(system, target, options),
+            Format::RawBios => raw_bios::write(self, Container::Raw, system, target, options),
+            Format::Qcow2Bios => raw_bios::write(self, Container::Qcow2, system, target, options),
+            Format::IsoBios => iso_bios::write(system, target, options),
             Format::RawEfi | Format::Aws => uefi_disk::write(self, Container::Raw, system, target, options),
             Format::Qcow2Efi => uefi_disk::write(self, Container::Qcow2, system, target, options),
             Format::Vhdx => uefi_disk::write(self, Container::Vhdx, system, target, options),

@@ -51,6 +51,18 @@ pub fn write(
     target: &Target,
     options: &Options<'_>,
 ) -> Result<Vec<PathBuf>> {
+    let multiple = if container == Container::Gcp { GIB } else { 1 };
+    write_disk(format, container, &plan(system, multiple, options)?, target, options)
+}
+
+/// Writes a planned disk in a container and returns the file's name.
+pub fn write_disk(
+    format: Format,
+    container: Container,
+    disk: &dyn Source,
+    target: &Target,
+    options: &Options<'_>,
+) -> Result<Vec<PathBuf>> {
     let description = format.description();
     let suffix = description.suffixes.first().copied().unwrap_or_default();
     let path = match target {
@@ -62,16 +74,14 @@ pub fn write(
             );
         }
     };
-    let multiple = if container == Container::Gcp { GIB } else { 1 };
-    let disk = plan(system, multiple, options)?;
     let task = options.ui.task("write", description.name, None);
     let mut out = OutputFile::create(&path)?;
     if container == Container::Raw {
-        sparse::write(&disk, output(&out)?)?;
+        sparse::write(disk, output(&out)?)?;
     } else {
         // Containers say in front what is behind, so the disk is read more than once.
         let raw = options.store.temporary_file()?;
-        sparse::write(&disk, Output::new(raw.as_file(), raw.path())?)?;
+        sparse::write(disk, Output::new(raw.as_file(), raw.path())?)?;
         let file = raw.as_file().try_clone().at("opening", raw.path())?;
         let raw_file = RawFile::new(file, raw.path())?;
         let identity = Identity::from_digest(&disk.identity());
