@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_compressor_has_no_memory() {
         let blocks: Vec<Vec<u8>> =
-            (1..40u32).map(|n| (0..65_536u32).map(|i| (i.wrapping_mul(n) / 300 ^ i % n) as u8).collect()).collect();
+            (1..40u32).map(|n| (0..65_536u32).map(|i| ((i.wrapping_mul(n) / 300) ^ (i % n)) as u8).collect()).collect();
         let settings = Deflate { level: 9, zlib: true, window_bits: 15 };
         let alone = |block: &[u8]| {
             std::thread::scope(|scope| {
