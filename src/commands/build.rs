@@ -17,6 +17,7 @@ use crate::net::Reason;
 use crate::outputs::{Format, Options, Target};
 use crate::rootfs::assemble::assemble;
 use crate::rootfs::image_rules::GENERATED_TIME;
+use crate::run::disk::parse_size;
 use crate::ui::Ui;
 
 /// Builds images from blueprints.
@@ -25,6 +26,7 @@ use crate::ui::Ui;
   moby build blueprints/minimal.yml                     kernel, initrd and command line in images-out/
   moby build --format tar -o - minimal.yml | tar t      the root file system
   moby build --arch arm64 base.yml extra.yml            two blueprints merged, for another architecture
+  moby build --format raw-efi --size 1G minimal.yml     a disk that UEFI boots
   moby build --format list                              the formats there are")]
 pub struct BuildArguments {
     /// Blueprints, merged from left to right: files, http(s) URLs, - for standard input
@@ -60,6 +62,9 @@ pub struct BuildArguments {
     /// Compression of the initrd: none, gzip[:1-9] (for kernels before 5.9), zstd[:1-19]
     #[arg(long, value_name = "METHOD", default_value_t)]
     compression: Method,
+    /// Size of disk images, in MiB or with M or G [default: what their content needs]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    size: Option<u64>,
     /// Taken for LinuxKit's sake: no list of materials is written
     #[arg(long, hide = true)]
     no_sbom: bool,
@@ -75,6 +80,13 @@ pub fn run(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> 
     }
     let formats = formats(arguments)?;
     let arch = super::arch(arguments.arch)?;
+    for format in &formats {
+        format.check_arch(arch)?;
+    }
+    if arguments.size.is_some() && !formats.iter().any(|format| format.is_disk()) {
+        return Err(Error::usage("--size is for disk images, and none of the formats is one")
+            .hint("moby build --format list shows the formats; raw-efi is one"));
+    }
     let time = build_time()?;
     let inputs: Vec<Input> = arguments.files.iter().map(|file| Input::from_argument(file)).collect();
     let net = global.net(ui)?;
@@ -105,7 +117,8 @@ pub fn run(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> 
     let (pull, locked, lock, components) = (arguments.pull, arguments.locked, lock.as_ref(), &components);
     let locked = Resolver { store: &store, net: &net, arch, pull, lock, locked, components }.lock(blueprint)?;
     let system = assemble(&locked, &store, ui, arch, time)?;
-    let options = Options { store: &store, components, ui, compression: arguments.compression, time };
+    let (compression, size) = (arguments.compression, arguments.size);
+    let options = Options { store: &store, ui, components, size, compression, time };
     for format in formats {
         let files = format.write(&system, &target, &options).context(format.description().name)?;
         if target_is_file(&target) {
@@ -125,8 +138,9 @@ fn target_is_file(target: &Target) -> bool {
 fn formats(arguments: &BuildArguments) -> Result<Vec<Format>> {
     let mut formats: Vec<Format> = Vec::new();
     for name in &arguments.format {
-        let format = name.parse()?;
+        let format: Format = name.parse()?;
         if !formats.contains(&format) {
+            check_files(&formats, format)?;
             formats.push(format);
         }
     }
@@ -139,6 +153,18 @@ fn formats(arguments: &BuildArguments) -> Result<Vec<Format>> {
             .hint("use --dir and --name, or --format tar"));
     }
     Ok(formats)
+}
+
+/// Refuses two formats that would write the same file: the second would take what the first one made.
+fn check_files(formats: &[Format], format: Format) -> Result<()> {
+    let (name, suffixes) = (format.description().name, format.description().suffixes);
+    for other in formats.iter().map(|other| other.description()) {
+        if let Some(same) = suffixes.iter().find(|suffix| other.suffixes.contains(suffix)) {
+            return Err(Error::usage(format!("{} and {name} both write NAME{same}", other.name))
+                .hint("build them one after the other, each with its own --dir or --name"));
+        }
+    }
+    Ok(())
 }
 
 /// The time of what has none of its own: SOURCE_DATE_EPOCH (reproducible-builds.org), else a fixed one.
@@ -154,11 +180,29 @@ fn build_time() -> Result<i64> {
     }
 }
 
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "a number of MiB, or one with M or G, is expected".to_owned())
+}
+
 fn list() -> Result<i32> {
-    let mut text = format!("{:<18} {:<38} {}\n", "FORMAT", "FILES", "FOR");
-    for row in Format::ALL {
-        let files: Vec<String> = row.suffixes.iter().map(|suffix| format!("NAME{suffix}")).collect();
-        text.push_str(&format!("{:<18} {:<38} {}\n", row.name, files.join(" "), row.purpose));
+    let rows: Vec<[String; 5]> = Format::ALL
+        .iter()
+        .map(|row| {
+            let files: Vec<String> = row.suffixes.iter().map(|suffix| format!("NAME{suffix}")).collect();
+            let arches: Vec<String> = row.arches.iter().map(Arch::to_string).collect();
+            [row.name.into(), files.join(" "), arches.join(" "), row.firmware.into(), row.purpose.into()]
+        })
+        .collect();
+    let head = ["FORMAT", "FILES", "ARCHITECTURES", "FIRMWARE", "FOR"].map(str::to_owned);
+    let rows: Vec<&[String; 5]> = std::iter::once(&head).chain(&rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2), width(3)];
+    let mut text = String::new();
+    for row in rows {
+        for (cell, width) in row.iter().zip(widths) {
+            text.push_str(&format!("{cell:<width$}  "));
+        }
+        text.push_str(&format!("{}\n", row[4]));
     }
     print(&text)
 }

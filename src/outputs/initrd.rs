@@ -12,6 +12,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -19,6 +20,7 @@ use super::{Options, OutputFile, System};
 use crate::error::{Error, IoContext, Result};
 use crate::formats::compress::Compressor;
 use crate::formats::cpio::{self, FileType, Header};
+use crate::formats::source::{Joined, Source};
 use crate::rootfs::write_error;
 use crate::rootfs::{Content, InodeId, Kind, Tree};
 use crate::store::{Digest, Hasher};
@@ -66,21 +68,42 @@ impl Made {
 
 /// Writes the initrd to `out`.
 pub fn write(system: &System, out: &mut OutputFile, options: &Options<'_>) -> Result<()> {
-    let chunks = chunks(&system.tree, options)?;
-    let total = chunks.iter().flatten().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum();
-    let task = options.ui.task("compress", "initrd", Some(total));
+    let segments = segments(system, options)?;
     if let Some(ucode) = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()) {
         ucode.copy_to(out)?;
-        // The kernel skips zeros between archives; the next one starts at a multiple of four.
-        out.write_all(&[0; 4][..(ucode.size.next_multiple_of(4) - ucode.size) as usize]).map_err(write_error)?;
+        out.write_all(&padding(ucode)).map_err(write_error)?;
     }
-    let segments: Vec<PathBuf> =
-        chunks.par_iter().map(|chunk| segment(&system.tree, chunk, options, &task)).collect::<Result<_>>()?;
     for path in segments {
         let file = File::open(&path).at("opening", &path)?;
         out.append_file(&file, &path)?;
     }
     Ok(())
+}
+
+/// The same bytes as a source: for formats that have the initrd inside, where its size stands in front of it.
+pub fn source(system: &System, options: &Options<'_>) -> Result<Joined> {
+    let mut parts: Vec<Arc<dyn Source>> = Vec::new();
+    if let Some(ucode) = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()) {
+        parts.push(Arc::new(ucode.clone()));
+        parts.push(Arc::new(padding(ucode)));
+    }
+    let segments = segments(system, options)?;
+    let contents: Vec<Content> = segments.par_iter().map(|path| Content::host_file(path)).collect::<Result<_>>()?;
+    parts.extend(contents.into_iter().map(|content| Arc::new(content) as Arc<dyn Source>));
+    Ok(Joined(parts))
+}
+
+/// The kernel skips zeros between archives; the next one starts at a multiple of four.
+fn padding(ucode: &Content) -> Vec<u8> {
+    vec![0; (ucode.size.next_multiple_of(4) - ucode.size) as usize]
+}
+
+/// The compressed archives in the store, in order.
+fn segments(system: &System, options: &Options<'_>) -> Result<Vec<PathBuf>> {
+    let chunks = chunks(&system.tree, options)?;
+    let total = chunks.iter().flatten().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum();
+    let task = options.ui.task("compress", "initrd", Some(total));
+    chunks.par_iter().map(|chunk| segment(&system.tree, chunk, options, &task)).collect()
 }
 
 /// The path of a chunk's compressed archive in the store, made now if it is not there.

@@ -5,14 +5,21 @@
 
 use std::path::PathBuf;
 
-use super::{Options, OutputFile, System, Target, bios, disk, initrd, loader};
-use crate::error::Result;
+use super::{Options, OutputFile, System, Target, bios, initrd, sparse};
+use crate::error::{Error, Result};
+use crate::formats::disk::Output;
 use crate::formats::iso9660::{BootImage, Hybrid, Iso, Options as IsoOptions};
 use crate::formats::source::Source;
 use crate::rootfs::stage1::{self, Purpose, RootKind};
 use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree};
 use crate::store::Digest;
 
+/// The component that finds the root.
+const STAGE1: &str = "components/stage1";
+/// The component that has the loader.
+const ISOLINUX: &str = "components/isolinux";
+/// Bytes of what BIOS runs from the boot record, at most.
+const BOOT_CODE_LIMIT: u64 = 512;
 /// Where the loader and the initramfs lie, beside the kernel that every root has in `boot/`.
 const PROGRAM: &str = "boot/isolinux/isolinux.bin";
 const MODULE: &str = "boot/isolinux/ldlinux.c32";
@@ -24,8 +31,8 @@ const CAPABILITY: &[u8] = b"security.capability";
 /// Writes the image and returns its name.
 pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
     let kernel = bios::kernel(system)?;
-    let isolinux = loader::component("isolinux", system, options)?;
-    let stage1 = loader::component("stage1", system, options)?;
+    let stage1 = options.component(STAGE1, system.arch)?;
+    let isolinux = |path| options.component_file(ISOLINUX, system.arch, path);
     let out = OutputFile::stream(target, ".iso")?;
     warn_of_capabilities(&system.tree, options)?;
     let purpose = Purpose { root: RootKind::Iso9660, verity: false, container: None };
@@ -40,8 +47,8 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
         let inode = Inode { meta: Meta::root(0o644, options.time), kind: Kind::File(content), origin };
         tree.insert(path.as_bytes(), inode, &Meta::root(0o755, options.time)).map(drop)
     };
-    put(PROGRAM, loader::file(&isolinux, "usr/lib/ISOLINUX/isolinux.bin")?)?;
-    put(MODULE, loader::file(&isolinux, "usr/lib/syslinux/modules/bios/ldlinux.c32")?)?;
+    put(PROGRAM, isolinux("usr/lib/ISOLINUX/isolinux.bin")?)?;
+    put(MODULE, isolinux("usr/lib/syslinux/modules/bios/ldlinux.c32")?)?;
     put(INITRD, initrd.content.clone())?;
     put(CONFIGURATION, Content::bytes(kernel.cmdline.as_bytes()))?;
     let mut iso_options = IsoOptions {
@@ -49,7 +56,7 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
         time: options.time,
         joliet: false,
         boot: vec![BootImage::Program(PROGRAM.as_bytes().to_vec())],
-        hybrid: Some(Hybrid { boot_code: loader::bytes(&isolinux, "usr/lib/ISOLINUX/isohdpfx.bin")? }),
+        hybrid: Some(Hybrid { boot_code: isolinux("usr/lib/ISOLINUX/isohdpfx.bin")?.read(BOOT_CODE_LIMIT)? }),
     };
     // The name comes from everything that is in the image but itself.
     iso_options.label = label(&Iso::new(&tree, &iso_options)?.identity());
@@ -61,7 +68,9 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
         tree.inode_mut(id).kind = Kind::File(Content::bytes(configuration.into_bytes()));
     }
     let iso = Iso::new(&tree, &iso_options)?;
-    disk::write_raw(&iso, &out)?;
+    let file =
+        out.file().ok_or_else(|| Error::usage("iso-bios cannot go to standard output").hint("use --dir and --name"))?;
+    sparse::write(&iso, Output::new(file, out.path())?)?;
     task.advance(iso.size());
     Ok(vec![out.commit()?])
 }

@@ -4,27 +4,35 @@
 //! failed build leaves the old files or none.
 
 mod bios;
-mod disk;
+mod bios_disk;
+mod component;
 mod docker;
 mod file;
 mod filesystem;
 mod initrd;
 mod iso_bios;
+mod iso_efi_initrd;
 mod kernel_initrd;
-mod loader;
-mod raw_bios;
+mod root_file_system;
+mod sparse;
 mod tar;
 mod tar_kernel_initrd;
+mod uefi_disk;
+mod uki;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub use file::{OutputFile, Target};
 pub use filesystem::write_filesystem;
+use root_file_system::FileSystem;
+use uefi_disk::Container;
 
+use crate::Arch;
 use crate::component::Components;
 use crate::error::{Error, Result};
 use crate::formats::compress::Method;
+use crate::formats::vhd;
 pub use crate::rootfs::assemble::{Kernel, System};
 use crate::store::Store;
 use crate::ui::Ui;
@@ -34,10 +42,12 @@ use crate::ui::Ui;
 pub struct Options<'a> {
     /// Where derived data is kept.
     pub store: &'a Store,
-    /// Where loaders come from.
-    pub components: &'a Components<'a>,
     /// Where progress is shown.
     pub ui: &'a Ui,
+    /// Where loaders and other tools come from.
+    pub components: &'a Components<'a>,
+    /// Bytes that a disk has; `None` for what its content needs.
+    pub size: Option<u64>,
     /// How an initrd is compressed.
     pub compression: Method,
     /// The time of everything that has none of its own, in seconds since the epoch.
@@ -55,13 +65,52 @@ pub enum Format {
     KernelInitrd,
     /// Kernel, initrd and command line in one tar archive.
     TarKernelInitrd,
+    /// A disk for BIOS and for UEFI.
+    Raw,
     /// A disk for BIOS.
     RawBios,
     /// The same as qcow2.
     Qcow2Bios,
     /// A CD for BIOS, and a disk at the same time.
     IsoBios,
+    /// Kernel, initramfs, command line, and the root as squashfs.
+    KernelSquashfs,
+    /// Kernel, initramfs, command line, and the root as erofs.
+    KernelErofs,
+    /// The root file system as squashfs.
+    Squashfs,
+    /// The root file system as erofs.
+    Erofs,
+    /// Kernel, initrd and command line as one program for UEFI.
+    Uki,
+    /// A disk for UEFI.
+    RawEfi,
+    /// The same as qcow2.
+    Qcow2Efi,
+    /// A CD for UEFI.
+    IsoEfiInitrd,
+    /// A disk for Hyper-V.
+    Vhdx,
+    /// A disk for older Hyper-V, fixed.
+    Vhd,
+    /// The same, growing.
+    DynamicVhd,
+    /// A disk for Azure.
+    Azure,
+    /// A disk for VMware.
+    Vmdk,
+    /// A machine for VMware, VirtualBox and others.
+    Ova,
+    /// A disk for Amazon.
+    Aws,
+    /// A disk for Google.
+    Gcp,
 }
+
+/// Both architectures.
+const BOTH: &[Arch] = &[Arch::Amd64, Arch::Arm64];
+/// What there are machines for on x86 only.
+const AMD64: &[Arch] = &[Arch::Amd64];
 
 /// One row of `--format list`.
 #[derive(Clone, Copy, Debug)]
@@ -72,61 +121,251 @@ pub struct Description {
     pub name: &'static str,
     /// What is put behind the base name, one for each file.
     pub suffixes: &'static [&'static str],
+    /// For which machines it can be made.
+    pub arches: &'static [Arch],
+    /// What boots it; `-` if nothing does without another loader.
+    pub firmware: &'static str,
     /// What it is for.
     pub purpose: &'static str,
 }
 
 impl Format {
     /// Every format, in the order of the list.
-    pub const ALL: [Description; 7] = [
+    pub const ALL: &'static [Description] = &[
         Description {
             format: Format::KernelInitrd,
             name: "kernel+initrd",
             suffixes: &["-kernel", "-initrd.img", "-cmdline"],
+            arches: BOTH,
+            firmware: "-",
             purpose: "direct kernel boot: QEMU, PXE, kexec",
         },
         Description {
             format: Format::TarKernelInitrd,
             name: "tar-kernel-initrd",
             suffixes: &["-initrd.tar"],
+            arches: BOTH,
+            firmware: "-",
             purpose: "the same as one archive",
         },
-        Description { format: Format::Tar, name: "tar", suffixes: &[".tar"], purpose: "the root file system" },
+        Description {
+            format: Format::KernelSquashfs,
+            name: "kernel+squashfs",
+            suffixes: &["-kernel", "-initrd.img", "-cmdline", "-squashfs.img"],
+            arches: BOTH,
+            firmware: "-",
+            purpose: "direct kernel boot with the root on a disk",
+        },
+        Description {
+            format: Format::KernelErofs,
+            name: "kernel+erofs",
+            suffixes: &["-kernel", "-initrd.img", "-cmdline", "-erofs.img"],
+            arches: BOTH,
+            firmware: "-",
+            purpose: "the same, found by its identifier",
+        },
+        Description {
+            format: Format::Tar,
+            name: "tar",
+            suffixes: &[".tar"],
+            arches: BOTH,
+            firmware: "-",
+            purpose: "the root file system",
+        },
         Description {
             format: Format::Docker,
             name: "docker",
             suffixes: &[".docker"],
+            arches: BOTH,
+            firmware: "-",
             purpose: "the root file system with a Dockerfile, for docker or podman build",
         },
         Description {
             format: Format::RawBios,
             name: "raw-bios",
             suffixes: &["-bios.img"],
-            purpose: "a disk for BIOS (amd64)",
+            arches: AMD64,
+            firmware: "BIOS",
+            purpose: "disks and USB sticks, any hypervisor",
         },
         Description {
             format: Format::Qcow2Bios,
             name: "qcow2-bios",
             suffixes: &[".qcow2"],
-            purpose: "the same for QEMU, libvirt, OpenStack (amd64)",
+            arches: AMD64,
+            firmware: "BIOS",
+            purpose: "QEMU, libvirt, Proxmox, OpenStack",
         },
         Description {
             format: Format::IsoBios,
             name: "iso-bios",
             suffixes: &[".iso"],
-            purpose: "a CD for BIOS, or a USB stick (amd64)",
+            arches: AMD64,
+            firmware: "BIOS",
+            purpose: "CDs, virtual media, USB sticks; the root stays there",
+        },
+        Description {
+            format: Format::Raw,
+            name: "raw",
+            suffixes: &[".img"],
+            arches: AMD64,
+            firmware: "BIOS, UEFI",
+            purpose: "disks and USB sticks for any machine",
+        },
+        Description {
+            format: Format::Squashfs,
+            name: "squashfs",
+            suffixes: &[".squashfs"],
+            arches: BOTH,
+            firmware: "-",
+            purpose: "the root file system as an image to mount",
+        },
+        Description {
+            format: Format::Erofs,
+            name: "erofs",
+            suffixes: &[".erofs"],
+            arches: BOTH,
+            firmware: "-",
+            purpose: "the root file system as an image to mount",
+        },
+        Description {
+            format: Format::Uki,
+            name: "uki",
+            suffixes: &[".efi"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "one program: EFI system partitions, HTTP boot",
+        },
+        Description {
+            format: Format::RawEfi,
+            name: "raw-efi",
+            suffixes: &["-efi.img"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "disks and USB sticks, any hypervisor",
+        },
+        Description {
+            format: Format::Qcow2Efi,
+            name: "qcow2-efi",
+            suffixes: &["-efi.qcow2"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "QEMU, libvirt, Proxmox, OpenStack",
+        },
+        Description {
+            format: Format::IsoEfiInitrd,
+            name: "iso-efi-initrd",
+            suffixes: &["-efi-initrd.iso"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "CDs, virtual media, USB sticks",
+        },
+        Description {
+            format: Format::Vhdx,
+            name: "vhdx",
+            suffixes: &[".vhdx"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "Hyper-V, generation 2",
+        },
+        Description {
+            format: Format::Vhd,
+            name: "vhd",
+            suffixes: &[".vhd"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "XenServer, VirtualBox (fixed size)",
+        },
+        Description {
+            format: Format::DynamicVhd,
+            name: "dynamic-vhd",
+            suffixes: &["-dynamic.vhd"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "the same, without its zeros",
+        },
+        Description {
+            format: Format::Azure,
+            name: "azure",
+            suffixes: &["-azure.vhd"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "Azure, generation 2",
+        },
+        Description {
+            format: Format::Vmdk,
+            name: "vmdk",
+            suffixes: &[".vmdk"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "vSphere, Fusion, imports of clouds",
+        },
+        Description {
+            format: Format::Ova,
+            name: "ova",
+            suffixes: &[".ova"],
+            arches: AMD64,
+            firmware: "UEFI",
+            purpose: "vSphere, VirtualBox: the machine with its disk",
+        },
+        Description {
+            format: Format::Aws,
+            name: "aws",
+            suffixes: &[".raw"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "Amazon EC2",
+        },
+        Description {
+            format: Format::Gcp,
+            name: "gcp",
+            suffixes: &[".img.tar.gz"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "Google Compute Engine",
         },
     ];
 
     /// The format's row of the list.
     pub fn description(self) -> Description {
-        let [first, ..] = Format::ALL;
-        Format::ALL.into_iter().find(|row| row.format == self).unwrap_or(first)
+        // Every format has a row: a test looks.
+        Format::ALL.iter().find(|row| row.format == self).copied().unwrap_or(Format::ALL[0])
     }
 
     /// Whether the output is one stream that may go to standard output or a file of any name.
     pub fn streams(self) -> bool {
         matches!(self, Format::Tar | Format::Docker)
+    }
+
+    /// Whether the output is a disk, whose size can be asked for.
+    pub fn is_disk(self) -> bool {
+        matches!(
+            self,
+            Format::Raw
+                | Format::RawBios
+                | Format::Qcow2Bios
+                | Format::RawEfi
+                | Format::Qcow2Efi
+                | Format::Vhdx
+                | Format::Vhd
+                | Format::DynamicVhd
+                | Format::Azure
+                | Format::Vmdk
+                | Format::Ova
+                | Format::Aws
+                | Format::Gcp
+        )
+    }
+
+    /// Refuses what has no machine to run on.
+    pub fn check_arch(self, arch: Arch) -> Result<()> {
+        let Description { name, arches, .. } = self.description();
+        if arches.contains(&arch) {
+            return Ok(());
+        }
+        let others: Vec<_> = Format::ALL.iter().filter(|row| row.arches.contains(&arch)).map(|row| row.name).collect();
+        Err(Error::usage(format!("{name} cannot be made for {arch}: nothing of that kind runs it"))
+            .hint(format!("formats for {arch} are {}", others.join(", "))))
     }
 
     /// The files that the format makes from a base path.
@@ -141,9 +380,29 @@ impl Format {
             Format::Docker => docker::write(system, target, options),
             Format::KernelInitrd => kernel_initrd::write(system, target, options),
             Format::TarKernelInitrd => tar_kernel_initrd::write(system, target, options),
-            Format::RawBios => raw_bios::write_raw(system, target, options),
-            Format::Qcow2Bios => raw_bios::write_qcow2(system, target, options),
+            Format::Raw => bios_disk::write_both(self, Container::Raw, system, target, options),
+            Format::RawBios => bios_disk::write(self, Container::Raw, system, target, options),
+            Format::Qcow2Bios => bios_disk::write(self, Container::Qcow2, system, target, options),
             Format::IsoBios => iso_bios::write(system, target, options),
+            Format::KernelSquashfs => {
+                root_file_system::write_with_kernel(FileSystem::Squashfs, self, system, target, options)
+            }
+            Format::KernelErofs => {
+                root_file_system::write_with_kernel(FileSystem::Erofs, self, system, target, options)
+            }
+            Format::Squashfs => root_file_system::write(FileSystem::Squashfs, system, target, options),
+            Format::Erofs => root_file_system::write(FileSystem::Erofs, system, target, options),
+            Format::Uki => uki::write(system, target, options),
+            Format::IsoEfiInitrd => iso_efi_initrd::write(system, target, options),
+            Format::RawEfi | Format::Aws => uefi_disk::write(self, Container::Raw, system, target, options),
+            Format::Qcow2Efi => uefi_disk::write(self, Container::Qcow2, system, target, options),
+            Format::Vhdx => uefi_disk::write(self, Container::Vhdx, system, target, options),
+            Format::Vhd => uefi_disk::write(self, Container::Vhd(vhd::Kind::Fixed), system, target, options),
+            Format::DynamicVhd => uefi_disk::write(self, Container::Vhd(vhd::Kind::Dynamic), system, target, options),
+            Format::Azure => uefi_disk::write(self, Container::Azure, system, target, options),
+            Format::Vmdk => uefi_disk::write(self, Container::Vmdk, system, target, options),
+            Format::Ova => uefi_disk::write(self, Container::Ova, system, target, options),
+            Format::Gcp => uefi_disk::write(self, Container::Gcp, system, target, options),
         }
     }
 }
@@ -152,7 +411,7 @@ impl FromStr for Format {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Format, Error> {
-        Format::ALL.into_iter().find(|row| row.name == text).map(|row| row.format).ok_or_else(|| {
+        Format::ALL.iter().find(|row| row.name == text).map(|row| row.format).ok_or_else(|| {
             let names: Vec<_> = Format::ALL.iter().map(|row| row.name).collect();
             Error::usage(format!("unknown format \"{text}\"")).hint(format!("formats are {}", names.join(", ")))
         })
@@ -163,4 +422,32 @@ fn with_suffix(base: &Path, suffix: &str) -> PathBuf {
     let mut name = base.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_formats_write_the_same_file() {
+        // What is a kernel stands under one name, whatever the initrd finds its root by.
+        let mut files = BTreeSet::new();
+        for row in Format::ALL.iter().filter(|row| row.suffixes.len() == 1) {
+            assert!(files.insert(row.suffixes[0]), "{}", row.name);
+        }
+        for row in Format::ALL {
+            assert_eq!(row.name.parse::<Format>().unwrap(), row.format);
+            assert_eq!(row.format.description().name, row.name);
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let error = Format::Ova.check_arch(Arch::Arm64).unwrap_err();
+        assert!(error.message().contains("ova cannot be made for arm64"), "{error}");
+        assert!(!error.hint_text().unwrap().contains("ova"));
+        Format::Ova.check_arch(Arch::Amd64).unwrap();
+    }
 }

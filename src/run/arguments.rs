@@ -135,7 +135,7 @@ impl Plan<'_> {
     fn boot(&self, line: &mut Line) -> Result<()> {
         let snapshot = if self.options.snapshot { ",snapshot=on" } else { "" };
         match &self.image.boot {
-            Boot::Kernel { kernel, initrd, command_line } => {
+            Boot::Kernel { kernel, initrd, command_line, roots } => {
                 line.add(["-kernel", &text(kernel)?]);
                 if let Some(initrd) = initrd {
                     line.add(["-initrd", &text(initrd)?]);
@@ -143,7 +143,13 @@ impl Plan<'_> {
                 let append = self.options.append.as_deref().unwrap_or_default();
                 let whole = format!("{command_line} {append}");
                 line.add(["-append", whole.trim()]);
+                for (index, root) in roots.iter().enumerate() {
+                    // In front of every other disk: a root without an identifier is the first one.
+                    line.disk(&format!("root{index}"), root, "raw", ",readonly=on", "")?;
+                }
             }
+            // The firmware finds it in QEMU's own "fw_cfg" device and starts it as it would from a disk.
+            Boot::Uki { path } => line.add(["-kernel", &text(path)?]),
             Boot::Disk { path, format } => line.disk("boot", path, format, snapshot, ",bootindex=0")?,
             Boot::Cd { path } => {
                 // SCSI, since cloud kernels have virtio-scsi and often neither AHCI nor IDE.
@@ -242,7 +248,12 @@ mod tests {
     }
 
     fn kernel() -> Boot {
-        Boot::Kernel { kernel: "k".into(), initrd: Some("i".into()), command_line: "console=ttyS0".into() }
+        Boot::Kernel {
+            kernel: "k".into(),
+            initrd: Some("i".into()),
+            command_line: "console=ttyS0".into(),
+            roots: Vec::new(),
+        }
     }
 
     fn options() -> Options {

@@ -44,7 +44,7 @@ pub fn choose(image: &Image, arch: Arch, options: &Options, state: &Path) -> Res
     if let Some(path) = &options.firmware {
         return given(path, state).map(Some);
     }
-    let wanted = options.uefi || image.named_efi() || (disk && arch == Arch::Arm64);
+    let wanted = options.uefi || image.needs_uefi() || (disk && arch == Arch::Arm64);
     if !wanted {
         return Ok(None);
     }

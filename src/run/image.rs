@@ -4,10 +4,32 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
+use crate::formats::disk::{DiskImage, RawFile};
+use crate::formats::{qcow2, vhd, vhdx, vmdk};
 
 /// Suffixes of disk and CD images, in the order in which they are tried behind a bare name. `-efi` ones boot by UEFI.
-const SUFFIXES: [&str; 10] =
-    [".img", ".raw", ".qcow2", ".iso", "-bios.img", "-efi.img", "-efi.raw", "-efi.qcow2", "-efi.iso", "-bios.iso"];
+const SUFFIXES: [&str; 16] = [
+    ".img",
+    ".raw",
+    ".qcow2",
+    ".iso",
+    "-bios.img",
+    "-efi.img",
+    "-efi.raw",
+    "-efi.qcow2",
+    "-efi.iso",
+    "-bios.iso",
+    "-efi-initrd.iso",
+    ".efi",
+    ".vhdx",
+    ".vmdk",
+    ".vhd",
+    "-dynamic.vhd",
+];
+/// Behind the kernel's prefix: roots on disks of their own. Squashfs has no identifier and must be the first disk.
+const ROOTS: [&str; 2] = ["-squashfs.img", "-erofs.img"];
+/// Bytes of a disk's first sector that BIOS runs.
+const BOOT_CODE: usize = 440;
 
 /// A kind of image, where a flag names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +62,13 @@ pub enum Boot {
         initrd: Option<PathBuf>,
         /// The kernel's command line, without line ends.
         command_line: String,
+        /// Disks with the root, if the initial file system looks for one.
+        roots: Vec<PathBuf>,
+    },
+    /// UEFI starts a unified kernel image, which QEMU hands it.
+    Uki {
+        /// The image.
+        path: PathBuf,
     },
     /// Firmware boots a disk.
     Disk {
@@ -83,15 +112,38 @@ impl Image {
     pub fn path(&self) -> &Path {
         match &self.boot {
             Boot::Kernel { kernel, .. } => kernel,
-            Boot::Disk { path, .. } | Boot::Cd { path } => path,
+            Boot::Disk { path, .. } | Boot::Cd { path } | Boot::Uki { path } => path,
         }
     }
 
-    /// Whether the file's name says that it boots by UEFI.
-    pub fn named_efi(&self) -> bool {
+    /// Whether it boots by UEFI: the file's name says so, or a disk has nothing that BIOS could run.
+    pub fn needs_uefi(&self) -> bool {
         let name = self.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        !matches!(self.boot, Boot::Kernel { .. }) && name.contains("-efi.")
+        let named = name.contains("-efi.") || name.contains("-efi-initrd.");
+        match &self.boot {
+            Boot::Kernel { .. } => false,
+            Boot::Uki { .. } => true,
+            Boot::Cd { .. } => named,
+            // A disk that cannot be read here is QEMU's to complain about.
+            Boot::Disk { path, format } => named || has_no_boot_code(path, format).unwrap_or(false),
+        }
     }
+}
+
+/// Whether a disk has a boot record with a partition and no program in front of it.
+fn has_no_boot_code(path: &Path, format: &str) -> Result<bool> {
+    let file = RawFile::open(path)?;
+    let disk: Box<dyn DiskImage> = match format {
+        "qcow2" => Box::new(qcow2::Reader::open(file)?),
+        "vmdk" => Box::new(vmdk::Reader::open(file)?),
+        "vpc" => Box::new(vhd::Reader::open(file)?),
+        "vhdx" => Box::new(vhdx::Reader::open(file)?),
+        _ => Box::new(file),
+    };
+    let mut record = [0; 512];
+    disk.read_at(&mut record, 0)?;
+    let (code, tables) = record.split_at(BOOT_CODE);
+    Ok(tables.ends_with(&[0x55, 0xaa]) && code.iter().all(|&byte| byte == 0))
 }
 
 fn at(place: &Path, forced: Option<Kind>) -> Result<Option<Image>> {
@@ -132,7 +184,11 @@ fn kernel_image(prefix: PathBuf, kernel: PathBuf) -> Result<Image> {
     } else {
         String::new()
     };
-    Ok(Image { name: file_name(&prefix), boot: Boot::Kernel { kernel, initrd, command_line }, prefix })
+    // Without the word the root is the initramfs, and such a disk was left by another build.
+    let wanted = command_line.split(' ').any(|word| word.trim_start_matches('"').starts_with("root="));
+    let roots = ROOTS.iter().map(|suffix| with_suffix(&prefix, suffix)).filter(|path| wanted && path.is_file());
+    let roots = roots.collect();
+    Ok(Image { name: file_name(&prefix), boot: Boot::Kernel { kernel, initrd, command_line, roots }, prefix })
 }
 
 fn disk_image(path: &Path, forced: Option<Kind>) -> Result<Image> {
@@ -143,14 +199,18 @@ fn disk_image(path: &Path, forced: Option<Kind>) -> Result<Image> {
         "img" | "raw" => Boot::Disk { path: path.to_owned(), format: "raw" },
         "qcow2" => Boot::Disk { path: path.to_owned(), format: "qcow2" },
         "vmdk" => Boot::Disk { path: path.to_owned(), format: "vmdk" },
+        "vhd" => Boot::Disk { path: path.to_owned(), format: "vpc" },
+        "vhdx" => Boot::Disk { path: path.to_owned(), format: "vhdx" },
+        "efi" => Boot::Uki { path: path.to_owned() },
         "yml" | "yaml" => {
             let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             return Err(Error::usage(format!("{} is a blueprint, not an image", path.display()))
                 .hint(format!("moby build {} && moby run {name}", path.display())));
         }
         _ => {
-            return Err(Error::usage(format!("{}: not known as an image by its name", path.display()))
-                .hint("disk images end in .img, .raw, .qcow2, .vmdk or .iso; a kernel in -kernel"));
+            return Err(Error::usage(format!("{}: not known as an image by its name", path.display())).hint(
+                "disk images end in .img, .raw, .qcow2, .vmdk, .vhd, .vhdx or .iso; a kernel in -kernel or .efi",
+            ));
         }
     };
     Ok(Image { name: file_name(path), prefix: path.with_extension(""), boot })
@@ -167,8 +227,9 @@ fn not_found(name: &str, dir: &Path, places: &[PathBuf]) -> Error {
         .filter_map(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
             let kernel = name.strip_suffix("-kernel").map(str::to_owned);
-            kernel
-                .or_else(|| SUFFIXES.iter().any(|end| name.ends_with(end) && !name.contains("-initrd")).then_some(name))
+            kernel.or_else(|| {
+                SUFFIXES.iter().any(|end| name.ends_with(end) && !name.ends_with("-initrd.img")).then_some(name)
+            })
         })
         .collect();
     built.sort();
@@ -216,9 +277,38 @@ mod tests {
         fs::write(dir.path().join("x-efi.qcow2"), "").unwrap();
         fs::write(dir.path().join("y.iso"), "").unwrap();
         let image = Image::find("x", dir.path(), None).unwrap();
-        assert!(image.named_efi());
+        assert!(image.needs_uefi());
         assert!(matches!(image.boot, Boot::Disk { format: "qcow2", .. }));
         assert!(matches!(Image::find("y.iso", dir.path(), None).unwrap().boot, Boot::Cd { .. }));
+        fs::write(dir.path().join("z.efi"), "").unwrap();
+        assert!(Image::find("z", dir.path(), None).unwrap().needs_uefi());
+    }
+
+    #[test]
+    fn disks_without_a_program_for_bios_need_uefi() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = vec![0; 1024];
+        record[510..512].copy_from_slice(&[0x55, 0xaa]);
+        for (first, uefi) in [(0, true), (0xfa, false)] {
+            record[0] = first;
+            fs::write(dir.path().join("x.raw"), &record).unwrap();
+            assert_eq!(Image::find("x", dir.path(), None).unwrap().needs_uefi(), uefi);
+        }
+    }
+
+    #[test]
+    fn roots_on_disks() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a-kernel", "a-erofs.img", "a-squashfs.img"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let roots = || match Image::find("a", dir.path(), None).unwrap().boot {
+            Boot::Kernel { roots, .. } => roots,
+            _ => panic!("no kernel"),
+        };
+        assert!(roots().is_empty());
+        fs::write(dir.path().join("a-cmdline"), "quiet root=/dev/vda").unwrap();
+        assert_eq!(roots(), ["a-squashfs.img", "a-erofs.img"].map(|name| dir.path().join(name)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::Arch;
 use crate::error::{Error, IoContext, Result};
 
 /// Bytes that are read: the release text of a bzImage lies in its setup code, at most 32 KiB long.
-const HEAD: u64 = 40 << 10;
+pub const HEAD: u64 = 40 << 10;
 
 /// What the header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,8 @@ pub fn read(path: &Path) -> Result<KernelHeader> {
     })
 }
 
-fn parse(head: &[u8]) -> Option<KernelHeader> {
+/// What the first [`HEAD`] bytes of a kernel say; nothing if it is none.
+pub fn parse(head: &[u8]) -> Option<KernelHeader> {
     let header = |arch| Some(KernelHeader { arch, release: None });
     if head.get(0x202..0x206) == Some(b"HdrS") {
         return Some(KernelHeader { arch: Some(Arch::Amd64), release: bzimage_release(head) });

@@ -177,7 +177,7 @@ pub fn stop(options: &Options, ui: &Ui) -> Result<i32> {
 
 fn architecture(image: &Image, options: &Options) -> Result<Arch> {
     let found = match &image.boot {
-        Boot::Kernel { kernel, .. } => kernel_header::read(kernel)?.arch,
+        Boot::Kernel { kernel, .. } | Boot::Uki { path: kernel } => kernel_header::read(kernel)?.arch,
         Boot::Disk { .. } | Boot::Cd { .. } => None,
     };
     match (options.arch, found) {

@@ -94,6 +94,11 @@ pub fn initramfs(stage1: &Tree, kernel: &Tree, purpose: &Purpose, mtime: i64) ->
     Ok(Initramfs { tree, summary: selection.summary(release, bytes) })
 }
 
+/// The release of the kernel whose modules a tree has; nothing if it has none.
+pub fn release(kernel: &Tree) -> Result<Option<String>> {
+    Ok(modules_folder(kernel)?.map(|(release, _)| release))
+}
+
 /// The one folder of modules and the kernel release that it is named after.
 fn modules_folder(kernel: &Tree) -> Result<Option<(String, InodeId)>> {
     let folders = ["lib/modules", "usr/lib/modules"].into_iter().filter_map(|path| kernel.resolve(path.as_bytes()));

@@ -1,0 +1,146 @@
+//! `squashfs` and `erofs`: the root file system as an image, `NAME.squashfs`, `NAME.erofs`; and as a disk beside a kernel
+//! and an initramfs that finds it (`kernel+squashfs`, `kernel+erofs`).
+
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use super::{Format, Options, OutputFile, System, Target, initrd, uki};
+use crate::error::{Error, IoContext, Result};
+use crate::formats::{erofs, squashfs};
+use crate::rootfs::stage1::{self, Purpose, RootKind};
+use crate::rootfs::{Content, Tree, write_error};
+
+/// The component that finds the root.
+const STAGE1: &str = "components/stage1";
+/// The name of an erofs root.
+const LABEL: &str = "root";
+
+/// Which file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileSystem {
+    /// Squashfs.
+    Squashfs,
+    /// EROFS.
+    Erofs,
+}
+
+/// Writes the image of the whole root, `boot/` included as in `tar`.
+pub fn write(file_system: FileSystem, system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
+    let (name, suffix) = match file_system {
+        FileSystem::Squashfs => ("squashfs", ".squashfs"),
+        FileSystem::Erofs => ("erofs", ".erofs"),
+    };
+    if matches!(target, Target::Stdout) {
+        return Err(Error::usage(format!("{name} cannot go to standard output")).hint("use -o with a file's name"));
+    }
+    let out = OutputFile::stream(target, suffix)?;
+    image(file_system, &system.tree, &out, options)?;
+    Ok(vec![out.commit()?])
+}
+
+/// Writes kernel, initramfs, command line and the root without `boot/`.
+pub fn write_with_kernel(
+    file_system: FileSystem,
+    format: Format,
+    system: &System,
+    target: &Target,
+    options: &Options<'_>,
+) -> Result<Vec<PathBuf>> {
+    let Target::Base(base) = target else {
+        return Err(
+            Error::usage(format!("{} makes several files", format.description().name)).hint("use --dir and --name")
+        );
+    };
+    let kernel = uki::kernel(system)?;
+    let [kernel_name, initrd_name, cmdline_name, root_name] =
+        format.files(base).try_into().map_err(|_| Error::failed("a format with a kernel and a root has four files"))?;
+    let root = match file_system {
+        FileSystem::Squashfs => RootKind::Squashfs,
+        FileSystem::Erofs => RootKind::Erofs,
+    };
+    let purpose = Purpose { root, verity: false, container: None };
+    let program = options.component(STAGE1, system.arch)?;
+    let made = stage1::initramfs(&program, &system.tree, &purpose, options.time)?;
+    options.ui.note(format!("initramfs: {}", made.summary));
+
+    let mut tree = system.tree.clone();
+    tree.remove(b"boot");
+    let root_file = OutputFile::create(&root_name)?;
+    let uuid = image(file_system, &tree, &root_file, options)?;
+    // Squashfs has no identifier, so the disk goes by the name that the first virtio disk has.
+    let place = uuid.map_or_else(|| "/dev/vda".to_owned(), |uuid| format!("UUID={uuid}"));
+    let cmdline = cmdline(&kernel.cmdline, &place);
+
+    let mut initrd_file = OutputFile::create(&initrd_name)?;
+    let initramfs = System { tree: made.tree, kernel: system.kernel.clone(), arch: system.arch };
+    initrd::write(&initramfs, &mut initrd_file, options)?;
+    let content = |name: &PathBuf, content: &Content| -> Result<OutputFile> {
+        let mut out = OutputFile::create(name)?;
+        content.copy_to(&mut out)?;
+        Ok(out)
+    };
+    OutputFile::commit_all(vec![
+        content(&kernel_name, &kernel.image)?,
+        initrd_file,
+        content(&cmdline_name, &Content::bytes(cmdline.into_bytes()))?,
+        root_file,
+    ])
+}
+
+/// The blueprint's words, and where the root is unless they say so.
+fn cmdline(words: &str, place: &str) -> String {
+    if words.split_ascii_whitespace().any(|word| word.trim_start_matches('"').starts_with("root=")) {
+        words.to_owned()
+    } else {
+        format!("{words} root={place}").trim_start().to_owned()
+    }
+}
+
+/// Writes the file system. Returns its identifier, if it has one.
+fn image(file_system: FileSystem, tree: &Tree, out: &OutputFile, options: &Options<'_>) -> Result<Option<String>> {
+    let task = options.ui.task("write", "root file system", None);
+    let file = out.file().ok_or_else(|| Error::failed("a file system cannot go to standard output"))?;
+    let file = file.try_clone().at("opening", out.path())?;
+    let mut writer = BufWriter::with_capacity(256 << 10, file);
+    let (size, uuid) = match file_system {
+        FileSystem::Squashfs => {
+            let made = squashfs::Options { time: options.time, ..squashfs::Options::default() };
+            let summary = squashfs::write(tree, &mut writer, &made)?;
+            for (path, name) in &summary.lost_xattrs {
+                options.ui.warn(format!(
+                    "/{} loses its extended attribute {}: squashfs has no place for it",
+                    path.escape_ascii(),
+                    name.escape_ascii()
+                ));
+            }
+            (summary.size, None)
+        }
+        FileSystem::Erofs => {
+            let compression = erofs::Compression::Lz4;
+            let made = erofs::Options { compression, uuid: None, label: LABEL, time: options.time };
+            let summary = erofs::write(tree, &mut writer, &made)?;
+            (summary.size, Some(uuid_text(summary.uuid)))
+        }
+    };
+    writer.flush().map_err(write_error)?;
+    task.advance(size);
+    Ok(uuid)
+}
+
+/// As blkid and stage1 write it.
+fn uuid_text(uuid: [u8; 16]) -> String {
+    crate::formats::gpt::Guid(uuid).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_named_unless_the_blueprint_does() {
+        assert_eq!(cmdline("console=ttyS0 quiet", "/dev/vda"), "console=ttyS0 quiet root=/dev/vda");
+        assert_eq!(cmdline("", "UUID=1"), "root=UUID=1");
+        assert_eq!(cmdline("root=LABEL=x a", "UUID=1"), "root=LABEL=x a");
+        assert_eq!(cmdline("\"root=LABEL=a b\"", "UUID=1"), "\"root=LABEL=a b\"");
+    }
+}

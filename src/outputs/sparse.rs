@@ -1,0 +1,81 @@
+//! Disk images as files with holes.
+
+use std::io::{self, Write};
+
+use crate::error::Result;
+use crate::formats::disk::{Output, is_zero};
+use crate::formats::source::{Sequential, Source};
+use crate::rootfs::write_error;
+
+/// What is looked at for zeros: a page, which is a block of most file systems.
+const BLOCK: usize = 4096;
+/// What is written at once.
+const BUFFER: usize = 256 << 10;
+
+/// Writes a source into an empty file; blocks of zeros become holes.
+pub fn write(source: &dyn Source, output: Output<'_>) -> Result<()> {
+    let mut sparse = Sparse { output, buffer: Vec::with_capacity(BUFFER), position: 0 };
+    Sequential::new(&mut sparse).source(source)?;
+    sparse.flush().map_err(write_error)?;
+    output.set_length(source.size())
+}
+
+struct Sparse<'a> {
+    output: Output<'a>,
+    buffer: Vec<u8>,
+    /// Of the buffer's first byte.
+    position: u64,
+}
+
+impl Write for Sparse<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() == BUFFER {
+            self.flush()?;
+        }
+        let count = bytes.len().min(BUFFER - self.buffer.len());
+        self.buffer.extend_from_slice(bytes.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let blocks: Vec<&[u8]> = self.buffer.chunks(BLOCK).collect();
+        let mut offset = self.position;
+        for run in blocks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
+            let length: usize = run.iter().map(|block| block.len()).sum();
+            if run.first().is_some_and(|block| !is_zero(block)) {
+                let start = (offset - self.position) as usize;
+                let bytes = self.buffer.get(start..start + length).unwrap_or_default();
+                self.output.write_at(bytes, offset).map_err(io::Error::other)?;
+            }
+            offset += length as u64;
+        }
+        self.position = offset;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+
+    #[test]
+    fn zeros_are_holes_and_nothing_is_lost() {
+        let mut bytes = vec![0; 3 << 20];
+        for at in [0, 4095, 4096, 300_000, BUFFER - 1, BUFFER, (3 << 20) - 4097] {
+            bytes[at] = 1;
+        }
+        for length in [bytes.len(), bytes.len() - 1, 10] {
+            let file = tempfile::tempfile().unwrap();
+            let source = bytes[..length].to_vec();
+            write(&source, Output::new(&file, Path::new("image")).unwrap()).unwrap();
+            let found = crate::formats::disk::RawFile::new(file.try_clone().unwrap(), Path::new("image")).unwrap();
+            let mut read = vec![0; length];
+            crate::formats::disk::DiskImage::read_at(&found, &mut read, 0).unwrap();
+            assert!(read == source);
+            assert!(file.metadata().unwrap().blocks() * 512 <= 64 << 10);
+        }
+    }
+}
