@@ -91,7 +91,7 @@ fn boot_code(name: &str, system: &System, options: &Options<'_>) -> Result<Vec<u
 
 /// What syslinux reads: kernel, initrd and its configuration.
 fn files(system: &System, options: &Options<'_>) -> Result<Vec<Named>> {
-    let kernel = bios::kernel(system)?;
+    let kernel = uki::kernel(system)?;
     let configuration = bios::configuration("/kernel", "/initrd.img", &kernel.cmdline)?;
     let file = |path: &str, content| (path.to_owned(), content);
     Ok(vec![

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::{Options, OutputFile, System, Target, bios, initrd, sparse};
+use super::{Options, OutputFile, System, Target, bios, initrd, sparse, uki};
 use crate::error::{Error, Result};
 use crate::formats::disk::Output;
 use crate::formats::iso9660::{BootImage, Hybrid, Iso, Options as IsoOptions};
@@ -30,7 +30,7 @@ const CAPABILITY: &[u8] = b"security.capability";
 
 /// Writes the image and returns its name.
 pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
-    let kernel = bios::kernel(system)?;
+    let kernel = uki::kernel(system)?;
     let stage1 = options.component(STAGE1, system.arch)?;
     let isolinux = |path| options.component_file(ISOLINUX, system.arch, path);
     let out = OutputFile::stream(target, ".iso")?;
