@@ -1,4 +1,5 @@
 //! Signatures for Secure Boot, judged by sbverify.
+#![allow(clippy::unwrap_used)]
 
 #[path = "formats/judge.rs"]
 mod judge;

@@ -22,6 +22,8 @@ fn peak() -> u64 {
 
 #[test]
 fn six_gibibytes_in_64_mebibytes() {
+    // Many threads: each has its compressor and its part of the allocator.
+    rayon::ThreadPoolBuilder::new().num_threads(16).build_global().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let raw = folder.path().join("raw");
     let file = File::create(&raw).unwrap();

@@ -1,13 +1,15 @@
 //! FAT volumes, judged by fsck.fat and mtools.
+#![allow(clippy::unwrap_used)]
 
 #[path = "formats/judge.rs"]
 mod judge;
 
+use std::io::{Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use judge::{judge, noise, write};
-use moby::formats::fat::{Fat, File, Kind, Options};
+use judge::{judge, noise, pinned, write};
+use moby::formats::fat::{self, Fat, File, Kind, Options, Volume};
 use moby::formats::gpt::SectorSize;
 use moby::formats::source::Source;
 
@@ -46,6 +48,7 @@ fn judged(files: &[File], options: &Options) -> Fat {
         assert!(text.contains(&format!("{} bytes per cluster", geometry.cluster())), "{text}");
         assert!(!text.to_lowercase().contains("differ") && !text.contains("wrong"), "{text}");
     }
+    read_back(files, std::fs::File::open(&image).unwrap(), fat.size());
     let out = dir.path().join("out");
     std::fs::create_dir(&out).unwrap();
     let image = image.to_str().unwrap();
@@ -53,6 +56,19 @@ fn judged(files: &[File], options: &Options) -> Fat {
         compare(files, &out);
     }
     fat
+}
+
+/// Our own reader, which `moby check` uses.
+fn read_back(files: &[File], image: std::fs::File, size: u64) {
+    let mut volume = Volume::open(std::io::BufReader::new(image), 0, size).unwrap();
+    let listed = volume.list().unwrap();
+    for file in files {
+        let found = listed.iter().find(|entry| entry.path == file.path).unwrap_or_else(|| panic!("{}", file.path));
+        assert_eq!(found.folder, file.content.is_none());
+        let mut bytes = Vec::new();
+        volume.read_file(found).read_to_end(&mut bytes).unwrap();
+        assert!(file.content.as_ref().is_none_or(|content| judge::bytes(content.as_ref()) == bytes), "{}", file.path);
+    }
 }
 
 fn compare(files: &[File], out: &Path) {
@@ -166,4 +182,46 @@ fn the_same_whatever_the_order() {
     let second = Fat::new(&files, &options).unwrap();
     assert_eq!(first.identity(), second.identity());
     assert!(judge::bytes(&first) == judge::bytes(&second));
+}
+
+fn small(kind: Kind) -> Vec<u8> {
+    let files = [
+        file("EFI/BOOT/BOOTX64.EFI", noise(1, 3000)),
+        file("loader/a longer name.conf", noise(2, 700)),
+        file("loader/another longer name.conf", vec![]),
+    ];
+    let options = Options { kind: Some(kind), time: TIME, label: "MOBY".into(), ..Options::default() };
+    judge::bytes(&Fat::new(&files, &options).unwrap())
+}
+
+#[test]
+fn pinned_bytes() {
+    for (kind, name) in [(Kind::Fat12, "fat12"), (Kind::Fat16, "fat16"), (Kind::Fat32, "fat32")] {
+        let image = small(kind);
+        let mut volume = Volume::open(Cursor::new(&image), 0, image.len() as u64).unwrap();
+        pinned("fat", name, &image, &fat::dump(&mut volume).unwrap());
+        assert!(volume.find("efi/boot/bootx64.efi").unwrap().is_some());
+    }
+}
+
+static SMALL: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| small(Kind::Fat12));
+
+proptest::proptest! {
+    /// Boot sector, table and folders with anything in them: an error or a listing, never a panic or a loop.
+    #[test]
+    fn no_volume_makes_the_reader_panic(changes: Vec<(u16, u8)>, cut in 0usize..20_000) {
+        let mut image = SMALL.clone();
+        image.truncate(image.len().min(40_000));
+        for (at, byte) in changes {
+            // Half of the changes hit the first 1,536 bytes: boot sector and table.
+            let at = if at % 2 == 0 { usize::from(at / 2) % 1536 } else { usize::from(at / 2) % image.len() };
+            image[at] = byte;
+        }
+        for image in [&image[..], &image[..cut.min(image.len())]] {
+            let Ok(mut volume) = Volume::open(Cursor::new(image), 0, 1 << 40) else { continue };
+            for entry in volume.list().unwrap_or_default().iter().take(20) {
+                let _ = std::io::copy(&mut volume.read_file(entry).take(1 << 20), &mut std::io::sink());
+            }
+        }
+    }
 }

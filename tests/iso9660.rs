@@ -1,4 +1,5 @@
 //! ISO 9660 images, judged by xorriso, isoinfo, bsdtar and sgdisk.
+#![allow(clippy::unwrap_used)]
 
 #[path = "formats/judge.rs"]
 mod judge;

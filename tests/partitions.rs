@@ -1,4 +1,5 @@
 //! Partition tables, judged by sgdisk and fdisk.
+#![allow(clippy::unwrap_used)]
 
 #[path = "formats/judge.rs"]
 mod judge;

@@ -1,4 +1,5 @@
 //! Unified kernel images, judged by binutils and systemd-measure.
+#![allow(clippy::unwrap_used)]
 
 #[path = "formats/judge.rs"]
 mod judge;

@@ -41,7 +41,7 @@ pub struct BuildArguments {
     /// Base name of the outputs [default: that of the last blueprint]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// One output file, - for standard output; for formats that are one stream
+    /// One output file; - for standard output, for formats that are one stream
     #[arg(short, long, alias = "o", value_name = "FILE", conflicts_with_all = ["name", "dir"])]
     output: Option<PathBuf>,
     /// Architecture to build for: amd64, arm64 [default: this machine's]
@@ -147,10 +147,16 @@ fn formats(arguments: &BuildArguments) -> Result<Vec<Format>> {
     if formats.is_empty() {
         formats.push(if arguments.output.is_some() { Format::Tar } else { Format::KernelInitrd });
     }
-    if arguments.output.is_some() && (formats.len() > 1 || !formats[0].streams()) {
-        let name = formats[0].description().name;
-        return Err(Error::usage(format!("-o takes one format that is one stream, and {name} is not that alone"))
-            .hint("use --dir and --name, or --format tar"));
+    if let Some(output) = &arguments.output {
+        let format = formats[0];
+        let name = format.description().name;
+        if formats.len() > 1 || format.description().suffixes.len() != 1 {
+            return Err(Error::usage(format!("-o takes one format that is one file, and {name} is not that alone"))
+                .hint("use --dir and --name, or --format tar"));
+        }
+        if output.as_os_str() == "-" && !format.streams() {
+            return Err(Error::usage(format!("{name} cannot go to standard output")).hint("use -o with a file's name"));
+        }
     }
     Ok(formats)
 }

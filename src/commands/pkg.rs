@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 
 use super::global::Global;
 use crate::Arch;
-use crate::component::{Component, Components, embedded};
+use crate::component::{Components, embedded};
 use crate::error::Result;
+use crate::store::registry::{ImageName, Registry};
 use crate::ui::Ui;
 
 /// Builds and names components.
@@ -15,14 +16,22 @@ use crate::ui::Ui;
 pub struct PkgArguments {
     #[command(subcommand)]
     verb: Verb,
+    /// Organisation in place of the recipes' own, with a registry if it is not the default one
+    #[arg(long, global = true, value_name = "ORG", env = "LINUXKIT_PKG_ORG")]
+    org: Option<String>,
 }
 
 #[derive(Subcommand, Clone, Debug)]
 enum Verb {
     /// Build components into the store
     Build(BuildArguments),
+    /// Build components, make their indexes and send both to their registry
+    Push(PushArguments),
+    /// Make the indexes over what was built
+    #[command(alias = "index")]
+    Manifest(Folders),
     /// Print the references of components
-    ShowTag(Folders),
+    ShowTag(TagArguments),
     /// List the components that are part of this program
     Ls,
 }
@@ -43,6 +52,24 @@ struct BuildArguments {
 }
 
 #[derive(Args, Clone, Debug)]
+struct PushArguments {
+    #[command(flatten)]
+    build: BuildArguments,
+    /// Send what was built before, and build nothing
+    #[arg(long)]
+    nobuild: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+struct TagArguments {
+    #[command(flatten)]
+    folders: Folders,
+    /// With the registry's name in front
+    #[arg(long)]
+    canonical: bool,
+}
+
+#[derive(Args, Clone, Debug)]
 struct Folders {
     /// Folders with a build.yml, or names of this program's own (components/redis)
     #[arg(value_name = "DIR", required = true)]
@@ -51,17 +78,27 @@ struct Folders {
 
 /// Runs the verb.
 pub fn run(arguments: &PkgArguments, global: &Global, ui: &Ui) -> Result<i32> {
+    let org = arguments.org.as_deref().filter(|org| !org.is_empty());
     match &arguments.verb {
-        Verb::Build(build) => self::build(build, global, ui),
-        Verb::ShowTag(folders) => {
-            let store = global.store()?;
+        Verb::Build(build) => self::build(build, org, global, ui),
+        Verb::Push(push) => self::push(push, org, global, ui),
+        Verb::Manifest(folders) => {
+            let (store, net) = (global.store()?, global.net(ui)?);
+            let components = Components::new(&store, &net, ui).of_organisation(org);
             for folder in &folders.folders {
-                let folder = match embedded::named(folder) {
-                    Some(name) if !folder.exists() => embedded::folder(&store, name)?,
-                    _ => folder.clone(),
-                };
-                let (component, _) = Component::open(&folder)?;
-                super::print_line(&component.reference)?;
+                let made = components.index(&*components.add(folder)?)?;
+                super::print_line(&format!("{} {}", made.name, made.index.digest))?;
+            }
+            Ok(0)
+        }
+        Verb::ShowTag(tag) => {
+            let (store, net) = (global.store()?, global.net(ui)?);
+            let components = Components::new(&store, &net, ui).of_organisation(org);
+            for folder in &tag.folders.folders {
+                let component = components.add(folder)?;
+                let shown =
+                    if tag.canonical { component.canonical()?.to_string() } else { component.reference.clone() };
+                super::print_line(&shown)?;
             }
             Ok(0)
         }
@@ -74,7 +111,7 @@ pub fn run(arguments: &PkgArguments, global: &Global, ui: &Ui) -> Result<i32> {
     }
 }
 
-fn build(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
+fn build(arguments: &BuildArguments, org: Option<&str>, global: &Global, ui: &Ui) -> Result<i32> {
     let mut arches = arguments.arch.clone();
     for platform in &arguments.platforms {
         arches.push(platform.strip_prefix("linux/").unwrap_or(platform).parse()?);
@@ -83,7 +120,7 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
         arches.push(super::arch(None)?);
     }
     let (store, net) = (global.store()?, global.net(ui)?);
-    let components = Components::new(&store, &net, ui);
+    let components = Components::new(&store, &net, ui).of_organisation(org);
     for folder in &arguments.folders.folders {
         let component = components.add(Path::new(folder))?;
         for arch in &arches {
@@ -91,6 +128,28 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
             let how = if built.reused { "there already" } else { "built" };
             super::print_line(&format!("{} {} {how}", built.name, built.manifest.digest))?;
         }
+    }
+    Ok(0)
+}
+
+fn push(arguments: &PushArguments, org: Option<&str>, global: &Global, ui: &Ui) -> Result<i32> {
+    if !arguments.nobuild {
+        build(&arguments.build, org, global, ui)?;
+    }
+    let (store, net) = (global.store()?, global.net(ui)?);
+    let components = Components::new(&store, &net, ui).of_organisation(org);
+    let registry = Registry::new(&net);
+    for folder in &arguments.build.folders.folders {
+        let component = components.add(folder)?;
+        let made = components.index(&component)?;
+        let name = component.canonical()?;
+        for (built, manifest) in &made.images {
+            // The architecture stands behind the tag, as in the store.
+            let tag = built.rsplit_once(':').map(|(_, tag)| tag.to_owned());
+            registry.push(&store, &ImageName { tag, ..name.clone() }, manifest)?;
+        }
+        registry.push(&store, &name, &made.index)?;
+        super::print_line(&format!("{} {} pushed", made.name, made.index.digest))?;
     }
     Ok(0)
 }

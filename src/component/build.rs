@@ -6,11 +6,11 @@ use super::image::{Material, Materials};
 use super::recipe::{Kernel, Recipe};
 use super::toolchain::Order;
 use super::{
-    Component, Components, certificates, drop, image, install, keep, kernel, microcode, packages, skeleton, users,
+    Component, Components, Pin, certificates, drop, image, install, keep, kernel, microcode, packages, skeleton, users,
 };
 use crate::Arch;
 use crate::blueprint::Spanned;
-use crate::deb::{Package, ResolveOptions};
+use crate::deb::{Archive, Package, ResolveOptions};
 use crate::error::{Context, Error, Exit, IoContext, Result};
 use crate::rootfs::image_rules::GENERATED_TIME;
 use crate::rootfs::{Content, Tree};
@@ -22,17 +22,17 @@ const TIME: i64 = GENERATED_TIME;
 
 impl Components<'_> {
     /// Builds a component's image and puts it in the store, without a name.
-    pub(super) fn build(&self, component: &Component, arch: Arch) -> Result<Descriptor> {
+    pub(super) fn build(&self, component: &Component, arch: Arch, pins: Option<&[Pin]>) -> Result<Descriptor> {
         let mut materials = Materials { recipe: component.hash.clone(), ..Materials::default() };
         let recipe = &component.recipe;
         let mut tree = match &recipe.kernel {
-            Some(kernel) => self.kernel(component, kernel, arch, &mut materials)?,
+            Some(kernel) => self.kernel(component, kernel, arch, pins, &mut materials)?,
             None if recipe.microcode => {
-                let tree = self.packages(recipe, arch, &mut materials)?;
+                let tree = self.packages(recipe, arch, pins, &mut materials)?;
                 microcode::image(&tree, self.store, TIME)?
             }
             None if recipe.packages.is_empty() => Tree::new(TIME),
-            None => self.userland(recipe, arch, &mut materials)?,
+            None => self.userland(recipe, arch, pins, &mut materials)?,
         };
         users::apply(&mut tree, &recipe.users, &recipe.groups, TIME)?;
         if let Some(cargo) = &recipe.cargo {
@@ -49,8 +49,8 @@ impl Components<'_> {
     }
 
     /// The files of the recipe's packages, as the recipe wants them.
-    fn userland(&self, recipe: &Recipe, arch: Arch, materials: &mut Materials) -> Result<Tree> {
-        let mut tree = self.packages(recipe, arch, materials)?;
+    fn userland(&self, recipe: &Recipe, arch: Arch, pins: Option<&[Pin]>, materials: &mut Materials) -> Result<Tree> {
+        let mut tree = self.packages(recipe, arch, pins, materials)?;
         drop::documentation(&mut tree);
         drop::paths(&mut tree, &texts(&recipe.drop)).map_err(|error| point(recipe, &recipe.drop, error))?;
         if recipe.certificates {
@@ -64,8 +64,13 @@ impl Components<'_> {
     }
 
     /// The recipe's packages and what they depend on, unpacked over each other.
-    fn packages(&self, recipe: &Recipe, arch: Arch, materials: &mut Materials) -> Result<Tree> {
+    fn packages(&self, recipe: &Recipe, arch: Arch, pins: Option<&[Pin]>, materials: &mut Materials) -> Result<Tree> {
         let archive = self.materials.archive(recipe, arch)?;
+        if let Some(pins) = pins {
+            let packages = pinned(&archive, pins)?;
+            materials.packages = packages.iter().map(material).collect();
+            return merge(skeleton::skeleton(arch, TIME), &packages, &archive.fetch_all(&packages)?);
+        }
         let wrong: Vec<_> =
             recipe.packages.iter().filter_map(|package| Some((package, archive.check(package).err()?))).collect();
         if !wrong.is_empty() {
@@ -77,20 +82,32 @@ impl Components<'_> {
         merge(skeleton::skeleton(arch, TIME), &packages, &archive.fetch_all(&packages)?)
     }
 
-    fn kernel(&self, component: &Component, kernel: &Kernel, arch: Arch, materials: &mut Materials) -> Result<Tree> {
+    fn kernel(
+        &self,
+        component: &Component,
+        kernel: &Kernel,
+        arch: Arch,
+        pins: Option<&[Pin]>,
+        materials: &mut Materials,
+    ) -> Result<Tree> {
         let recipe = &component.recipe;
         let archive = self.materials.archive(recipe, arch)?;
         match kernel {
             Kernel::Package(name) => {
                 let name = name.replace("$ARCH", arch.name());
-                let packages = kernel::packages(&archive, &name).context(recipe.source.name())?;
+                let packages = match pins {
+                    Some(pins) => pinned(&archive, pins)?,
+                    None => kernel::packages(&archive, &name).context(recipe.source.name())?,
+                };
                 materials.packages = packages.iter().map(material).collect();
                 let tree = merge(Tree::new(TIME), &packages, &archive.fetch_all(&packages)?)?;
                 kernel::image_of_packages(&tree, self.store, arch, self.ui, TIME)
             }
             Kernel::Source { package, config } => {
-                let found = archive.package(package)?;
-                let packages: Vec<Package> = found.into_iter().collect();
+                let packages: Vec<Package> = match pins {
+                    Some(pins) => pinned(&archive, pins)?,
+                    None => archive.package(package)?.into_iter().collect(),
+                };
                 if packages.is_empty() {
                     return Err(Error::usage(format!("the archive has no package {}", package.as_str())))
                         .context(recipe.source.name());
@@ -104,6 +121,26 @@ impl Components<'_> {
             }
         }
     }
+}
+
+/// The packages that are named by version and digest; sorted by name, as those are that were resolved.
+fn pinned(archive: &Archive<'_>, pins: &[Pin]) -> Result<Vec<Package>> {
+    let mut packages = Vec::with_capacity(pins.len());
+    let mut gone = Vec::new();
+    for pin in pins {
+        match archive.exact(&pin.name, &pin.version, &pin.sha256)? {
+            Some(package) => packages.push(package),
+            None => gone.push(format!("{} {}", pin.name, pin.version)),
+        }
+    }
+    if !gone.is_empty() {
+        let what = if gone.len() == 1 { "package" } else { "packages" };
+        return Err(Error::refused(format!("the archive does not have the {what} {} any more", gone.join(", "))).hint(
+            "import the image that was built from them, name an archive that has them with MOBY_DEB_MIRROR, or update the lock",
+        ));
+    }
+    packages.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(packages)
 }
 
 /// Shows an error at the entry of the recipe that it is about, if it names one.

@@ -9,9 +9,8 @@ use super::{Component, embedded};
 use crate::Arch;
 use crate::blueprint::Reference;
 use crate::error::{Context, Error, Result};
-use crate::lock::image_name;
 use crate::net::Net;
-use crate::store::{Descriptor, Store};
+use crate::store::{Descriptor, Digest, Store};
 use crate::ui::Ui;
 
 /// The components of a build.
@@ -20,7 +19,19 @@ pub struct Components<'a> {
     pub(super) store: &'a Store,
     pub(super) ui: &'a Ui,
     pub(super) materials: Source<'a>,
+    organisation: Option<String>,
     known: Mutex<BTreeMap<Reference, Arc<Component>>>,
+}
+
+/// A package that a component is to be built from, and no other of its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The digest of the .deb.
+    pub sha256: Digest,
 }
 
 /// A component's image in the store.
@@ -37,7 +48,13 @@ pub struct Built {
 impl<'a> Components<'a> {
     /// None yet. Nothing is opened before it is needed.
     pub fn new(store: &'a Store, net: &'a Net, ui: &'a Ui) -> Components<'a> {
-        Components { store, ui, materials: Source::new(store, net, ui), known: Mutex::default() }
+        Components { store, ui, materials: Source::new(store, net, ui), organisation: None, known: Mutex::default() }
+    }
+
+    /// The same, for images of another organisation than the recipes say: `example`, `registry.example/group`.
+    pub fn of_organisation(mut self, organisation: Option<&str>) -> Components<'a> {
+        self.organisation = organisation.map(str::to_owned);
+        self
     }
 
     /// Reads a component's folder and remembers it under its reference, which is returned. A folder that is not there
@@ -45,8 +62,8 @@ impl<'a> Components<'a> {
     pub fn add(&self, folder: &Path) -> Result<Arc<Component>> {
         let embedded = if folder.exists() { None } else { embedded::named(folder) };
         let (component, warnings) = match embedded {
-            Some(name) => Component::open(&embedded::folder(self.store, name)?)?,
-            None => Component::open(folder)?,
+            Some(name) => Component::open(&embedded::folder(self.store, name)?, self.organisation.as_deref())?,
+            None => Component::open(folder, self.organisation.as_deref())?,
         };
         for warning in warnings {
             self.ui.warn(warning.render(false));
@@ -66,17 +83,27 @@ impl<'a> Components<'a> {
     /// The component's image for an architecture: from the store, else built now. With `again` it is built even if it
     /// is there, from what the archive has today.
     pub fn image(&self, component: &Component, arch: Arch, again: bool) -> Result<Built> {
+        self.image_of(component, arch, again, None)
+    }
+
+    /// The component's image, built now from exactly these packages.
+    ///
+    /// # Errors
+    /// Exit status 3 if the archive does not have one of them any more.
+    pub fn pinned_image(&self, component: &Component, arch: Arch, pins: &[Pin]) -> Result<Built> {
+        self.image_of(component, arch, true, Some(pins))
+    }
+
+    fn image_of(&self, component: &Component, arch: Arch, again: bool, pins: Option<&[Pin]>) -> Result<Built> {
         component.check_arch(arch)?;
-        let reference = Reference::parse(&component.reference)
-            .map_err(|error| Error::usage(format!("\"{}\" is no reference: {}", component.reference, error.message)))?;
-        let name = format!("{}-{arch}", image_name(&reference)?);
+        let name = format!("{}-{arch}", component.canonical()?);
         if !again
             && let Some(manifest) = self.store.named(&name)?
             && self.store.has_image(&manifest)
         {
             return Ok(Built { name, manifest, reused: true });
         }
-        let manifest = self.build(component, arch).context(format_args!("building {}", component.reference))?;
+        let manifest = self.build(component, arch, pins).context(format_args!("building {}", component.reference))?;
         self.store.set_name(&name, manifest.clone())?;
         Ok(Built { name, manifest, reused: false })
     }

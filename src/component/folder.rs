@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use super::recipe::Recipe;
 use super::source::Sources;
 use crate::Arch;
-use crate::blueprint::Diagnostic;
+use crate::blueprint::{Diagnostic, Reference};
 use crate::error::{Error, IoContext, Result};
+use crate::lock::image_name;
 use crate::store::Hasher;
+use crate::store::registry::ImageName;
 
 /// Goes up when the same recipe gives another image.
-const BUILDER: &str = "component-1";
+const BUILDER: &str = "component-2";
 
 /// As many digits as a git tree id has, which is what LinuxKit tags packages with.
 const HASH_LENGTH: usize = 40;
@@ -30,8 +32,9 @@ pub struct Component {
 
 impl Component {
     /// Reads a component's folder. Gives warnings too.
-    pub fn open(folder: &Path) -> Result<(Component, Vec<Diagnostic>)> {
-        let (recipe, warnings) = Recipe::of_folder(folder)?;
+    /// `organisation` takes the place of the recipe's own.
+    pub fn open(folder: &Path, organisation: Option<&str>) -> Result<(Component, Vec<Diagnostic>)> {
+        let (mut recipe, warnings) = Recipe::of_folder(folder)?;
         let folder = folder.canonicalize().at("opening the component", folder)?;
         let mut hasher = Hasher::new();
         hasher.field(BUILDER.as_bytes());
@@ -47,9 +50,19 @@ impl Component {
             }
         }
         let hash = hasher.finish().hex().chars().take(HASH_LENGTH).collect::<String>();
+        if let Some(organisation) = organisation {
+            recipe.organisation = organisation.to_owned();
+        }
         let tag = recipe.tag.as_ref().map_or_else(|| hash.clone(), |tag| tag.replace("%h", &hash));
         let reference = format!("{}/{}:{tag}", recipe.organisation, recipe.image.as_str());
         Ok((Component { folder, recipe, hash, reference }, warnings))
+    }
+
+    /// The reference in full, as registries and the store name it.
+    pub fn canonical(&self) -> Result<ImageName> {
+        let reference = Reference::parse(&self.reference)
+            .map_err(|error| Error::usage(format!("\"{}\" is no reference: {}", self.reference, error.message)))?;
+        image_name(&reference)
     }
 
     /// Refuses an architecture that the recipe does not name.

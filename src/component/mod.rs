@@ -13,7 +13,7 @@
 //! | `users.rs`, `install.rs` | what the recipe adds |
 //! | `kernel/`, `microcode.rs` | kernel images |
 //! | `toolchain/` | programs from source |
-//! | `image.rs` | tree -> image in the store |
+//! | `image.rs`, `index.rs` | tree -> image in the store, one name for all architectures |
 
 mod build;
 pub mod certificates;
@@ -22,6 +22,7 @@ pub mod drop;
 pub mod embedded;
 mod folder;
 pub mod image;
+mod index;
 mod install;
 pub mod keep;
 pub mod kernel;
@@ -35,5 +36,6 @@ mod source;
 pub mod toolchain;
 pub mod users;
 
-pub use components::{Built, Components};
+pub use components::{Built, Components, Pin};
 pub use folder::Component;
+pub use index::Indexed;

@@ -90,6 +90,12 @@ impl<'a> Archive<'a> {
         resolve::check(self, request)
     }
 
+    /// The package of this name and version whose file has this digest, if the archive still has it.
+    pub fn exact(&self, name: &str, version: &str, sha256: &Digest) -> Result<Option<Package>> {
+        let is = |package: &Arc<Package>| package.version.as_str() == version && package.sha256 == *sha256;
+        Ok(self.named(name)?.into_iter().find(is).map(Arc::unwrap_or_clone))
+    }
+
     /// The highest version of a package, if the archive has one.
     pub fn package(&self, name: &str) -> Result<Option<Package>> {
         let newest =

@@ -119,7 +119,7 @@ impl<'a> Sequential<'a> {
 
     /// Writes zeros up to a position. Going back is an error of the plan.
     pub fn zeros_to(&mut self, position: u64) -> Result<()> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let mut left = position.checked_sub(self.position).ok_or_else(|| {
             Error::failed(format!("an image is at byte {} where byte {position} was to be written", self.position))
         })?;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::file::{LockEntry, LockFile, LockedPlatform};
+use super::file::{LockEntry, LockFile, LockedPackage, LockedPlatform};
 use super::{Locked, LockedImage};
 use crate::Arch;
 use crate::blueprint::{Blueprint, Reference};
-use crate::component::{Component, Components};
+use crate::component::{Built, Component, Components, Pin};
 use crate::error::{Context, Error, Exit, Result};
 use crate::net::Net;
 use crate::store::registry::{ImageName, Registry};
@@ -84,7 +84,10 @@ impl Resolver<'_> {
         {
             return Ok(image);
         }
-        let built = self.components.image(component, self.arch, self.pull)?;
+        let built = match platform.filter(|platform| locked.is_some() && !platform.packages.is_empty()) {
+            Some(platform) => self.pinned(component, platform)?,
+            None => self.components.image(component, self.arch, self.pull)?,
+        };
         if let Some(manifest) = locked.filter(|manifest| *manifest != built.manifest.digest) {
             let name = &component.reference;
             let message = format!("{name}: its recipe gives {} here, not the locked {manifest}", built.manifest.digest);
@@ -96,6 +99,24 @@ impl Resolver<'_> {
             self.net.ui().warn(message);
         }
         self.open(built.manifest).context(&built.name)
+    }
+
+    /// A component built from the packages that the lock names; from today's if the archive has those no more and that
+    /// is allowed.
+    fn pinned(&self, component: &Component, platform: &LockedPlatform) -> Result<Built> {
+        let pin = |package: &LockedPackage| Pin {
+            name: package.name.clone(),
+            version: package.version.clone(),
+            sha256: package.digest,
+        };
+        let pins: Vec<Pin> = platform.packages.iter().map(pin).collect();
+        match self.components.pinned_image(component, self.arch, &pins) {
+            Err(error) if error.exit() == Exit::Refused && !self.locked => {
+                self.net.ui().warn(format!("{}; what it has today is taken", error.message()));
+                self.components.image(component, self.arch, self.pull)
+            }
+            built => built,
+        }
     }
 
     /// The image that the lock names; nothing if it does not say which.

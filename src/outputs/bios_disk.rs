@@ -4,12 +4,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::initrd::Initrd;
 use super::uefi_disk::{Container, program_path, wanted_size, write_disk};
-use super::{Format, Options, System, Target, bios, initrd, uki};
+use super::{Format, Options, System, Target, bios, uki};
 use crate::error::Result;
 use crate::formats::fat::{self, Fat};
 use crate::formats::source::Source;
-use crate::formats::syslinux::Carrier;
+use crate::formats::syslinux::{self, Template};
 use crate::formats::{gpt, mbr};
 
 /// The component that has the loader.
@@ -20,8 +21,6 @@ const PROGRAM_LIMIT: u64 = 4 << 20;
 const START: u32 = 2048;
 /// Bytes that are free, so that whoever mounts the volume can change the configuration.
 const FREE: u64 = 1 << 20;
-/// The loader's file, which must be told its own place.
-const LOADER: &str = "ldlinux.sys";
 /// What people see.
 const LABEL: &str = "BOOT";
 
@@ -96,7 +95,7 @@ fn files(system: &System, options: &Options<'_>) -> Result<Vec<Named>> {
     let file = |path: &str, content| (path.to_owned(), content);
     Ok(vec![
         file("kernel", Arc::new(kernel.image.clone()) as Arc<dyn Source>),
-        file("initrd.img", Arc::new(initrd::source(system, options)?)),
+        file("initrd.img", Arc::new(Initrd::make(system, options)?.source()?)),
         file("syslinux.cfg", Arc::new(configuration.into_bytes())),
     ])
 }
@@ -110,25 +109,19 @@ fn volume(
     options: &Options<'_>,
 ) -> Result<Fat> {
     let program = options.component_file(SYSLINUX, system.arch, "usr/bin/syslinux")?;
-    let carrier = Carrier::find(&program.read(PROGRAM_LIMIT)?)?;
-    // Its place depends on sizes only: what the file says follows when the place is known.
-    let blank = vec![0u8; usize::try_from(carrier.file_size()).unwrap_or(0)];
-    let loader: [Named; 2] =
-        [(LOADER.to_owned(), Arc::new(blank)), ("ldlinux.c32".to_owned(), Arc::new(carrier.module.clone()))];
-    let all: Vec<_> =
-        loader.into_iter().chain(files).map(|(path, content)| fat::File { path, content: Some(content) }).collect();
+    let template = Template::from_program(&program.read(PROGRAM_LIMIT)?)?;
+    let files = files.into_iter().map(|(path, content)| fat::File { path, content: Some(content) });
+    let all: Vec<_> = syslinux::files(&template).into_iter().chain(files).collect();
     let made = fat::Options {
         kind,
         label: label.to_owned(),
         time: options.time,
         hidden_sectors: START,
         free: FREE,
-        loader: Some(carrier.boot_sector),
+        loader: Some(template.boot_sector),
         ..fat::Options::default()
     };
     let mut volume = Fat::new(&all, &made)?;
-    let installed = carrier.install(volume.sectors_of(LOADER).unwrap_or_default())?;
-    volume.replace(LOADER, Arc::new(installed.file))?;
-    volume.set_loader(installed.boot_sector);
+    syslinux::install(&template, &mut volume)?;
     Ok(volume)
 }

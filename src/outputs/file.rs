@@ -1,8 +1,9 @@
 //! Output files that appear whole or not at all.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use crate::error::{Error, IoContext, Result};
 
@@ -27,7 +28,16 @@ pub struct OutputFile {
     path: PathBuf,
     /// `None` stands for standard output.
     file: Option<tempfile::NamedTempFile>,
+    /// Bytes that were written since the last sync was started, and that sync.
+    unsynced: u64,
+    sync: Option<JoinHandle<io::Result<()>>>,
+    /// The first of them that failed. The kernel says it once only (fsync(2)).
+    failed: Option<io::Error>,
 }
+
+/// So much is written before it is synced in the background. A sync at the end alone would let the disk wait for the
+/// build and then the build for the disk.
+const SYNC_STEP: u64 = 32 << 20;
 
 impl OutputFile {
     /// A file that will be `path`. Missing folders are made.
@@ -59,7 +69,7 @@ impl OutputFile {
         };
         rustix::fs::fchmod(file.as_file(), rustix::fs::Mode::from_raw_mode(0o644))
             .map_err(|error| Error::io("setting the mode of", path, error.into()))?;
-        Ok(OutputFile { path: path.to_path_buf(), file: Some(file) })
+        Ok(OutputFile { path: path.to_path_buf(), file: Some(file), unsynced: 0, sync: None, failed: None })
     }
 
     /// The single stream of a target, or the one file that `suffix` makes of its base name.
@@ -67,7 +77,9 @@ impl OutputFile {
         match target {
             Target::Base(base) => OutputFile::create(&super::with_suffix(base, suffix)),
             Target::File(path) => OutputFile::create(path),
-            Target::Stdout => Ok(OutputFile { path: PathBuf::from("-"), file: None }),
+            Target::Stdout => {
+                Ok(OutputFile { path: PathBuf::from("-"), file: None, unsynced: 0, sync: None, failed: None })
+            }
         }
     }
 
@@ -87,30 +99,93 @@ impl OutputFile {
             Some(file) => io::copy(&mut from, file.as_file_mut()),
             None => io::copy(&mut from, &mut io::stdout().lock()),
         };
-        copied.map_err(|error| Error::io(&format!("copying {} to", name.display()), &self.path, error))
+        let copied = copied.map_err(|error| Error::io(&format!("copying {} to", name.display()), &self.path, error))?;
+        self.wrote(copied);
+        Ok(copied)
+    }
+
+    /// Counts what was written and starts a sync now and then.
+    fn wrote(&mut self, count: u64) {
+        self.unsynced += count;
+        if self.unsynced >= SYNC_STEP
+            && self.sync.as_ref().is_none_or(JoinHandle::is_finished)
+            && let Some(Ok(file)) = self.file().map(File::try_clone)
+        {
+            self.unsynced = 0;
+            self.end_sync();
+            self.sync = Some(std::thread::spawn(move || file.sync_data()));
+        }
+    }
+
+    fn end_sync(&mut self) {
+        let ended =
+            self.sync.take().map(|sync| sync.join().unwrap_or_else(|_| Err(io::Error::other("the sync panicked"))));
+        self.failed = self.failed.take().or(ended.and_then(Result::err));
+    }
+
+    /// Waits until everything is on the disk.
+    fn finish_sync(&mut self) -> Result<()> {
+        self.end_sync();
+        let last = self.file().map_or(Ok(()), File::sync_data);
+        self.failed.take().map_or(last, Err).at("writing", &self.path)
     }
 
     /// Syncs the file and gives it its name. Returns the name.
-    pub fn commit(self) -> Result<PathBuf> {
+    pub fn commit(mut self) -> Result<PathBuf> {
+        self.finish_sync()?;
+        self.name()
+    }
+
+    /// Commits several files. All are synced before the first appears.
+    pub fn commit_all(mut files: Vec<OutputFile>) -> Result<Vec<PathBuf>> {
+        files.iter_mut().try_for_each(OutputFile::finish_sync)?;
+        files.into_iter().map(OutputFile::name).collect()
+    }
+
+    fn name(self) -> Result<PathBuf> {
         match self.file {
             Some(file) => {
-                file.as_file().sync_data().at("writing", &self.path)?;
                 file.persist(&self.path).map_err(|error| Error::io("writing", &self.path, error.error))?;
             }
             None => io::stdout().flush().at("writing", &self.path)?,
         }
         Ok(self.path)
     }
+}
 
-    /// Commits several files. All are synced before the first appears.
-    pub fn commit_all(files: Vec<OutputFile>) -> Result<Vec<PathBuf>> {
-        for file in &files {
-            if let Some(open) = file.file() {
-                open.sync_data().at("writing", &file.path)?;
+/// Whether `path` is a file with exactly the bytes of the parts, one after another. Then it need not be written again.
+/// Whatever cannot be read is not the same.
+pub fn holds<'p>(path: &Path, parts: impl Iterator<Item = Result<Box<dyn Read + Send + 'p>>>) -> bool {
+    const MODE: u32 = 0o100_644;
+    let compare = || -> io::Result<bool> {
+        let meta = path.symlink_metadata()?;
+        if std::os::unix::fs::MetadataExt::mode(&meta) != MODE {
+            return Ok(false);
+        }
+        let mut there = File::open(path)?;
+        let (mut wanted, mut found) = (vec![0; 256 << 10], vec![0; 256 << 10]);
+        for part in parts {
+            let mut part = part.map_err(io::Error::other)?;
+            loop {
+                let count = match part.read(&mut wanted) {
+                    Ok(0) => break,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    count => count?,
+                };
+                there.read_exact(&mut found[..count])?;
+                if wanted[..count] != found[..count] {
+                    return Ok(false);
+                }
             }
         }
-        files.into_iter().map(OutputFile::commit).collect()
-    }
+        if there.read(&mut found)? != 0 {
+            return Ok(false);
+        }
+        // For make and the like it is as new as if it had been written.
+        let _ = there.set_modified(std::time::SystemTime::now());
+        Ok(true)
+    };
+    compare().unwrap_or(false)
 }
 
 /// Removes what builds that were killed left in a folder: unfinished outputs that nobody holds a lock on. Failing to
@@ -135,6 +210,9 @@ impl Write for OutputFile {
             Some(file) => file.as_file_mut().write(bytes),
             None => io::stdout().write(bytes),
         };
+        if let Ok(count) = written {
+            self.wrote(count as u64);
+        }
         // The error must name the file, and only this place knows it.
         written.map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => error,

@@ -10,12 +10,13 @@
 //! archives, which are compressed in parallel; the cut depends on the content only, never on the number of threads.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::file::holds;
 use super::{Options, OutputFile, System};
 use crate::error::{Error, IoContext, Result};
 use crate::formats::compress::Compressor;
@@ -30,7 +31,7 @@ use crate::ui::Task;
 /// archive costs less than 1 % of size against a single one.
 const CHUNK: u64 = 8 << 20;
 /// Derived data of this kind holds compressed archives; the number goes up when their bytes would change.
-const KIND: &str = "cpio-1";
+const KIND: &str = "cpio-2";
 /// The attribute of file capabilities, which a newc archive cannot hold.
 const CAPABILITY: &[u8] = b"security.capability";
 
@@ -46,64 +47,69 @@ struct Name {
 /// Names that are compressed together.
 type Chunk = Vec<Name>;
 
-/// An initrd in the store, for containers that must know its size before its bytes. Gone when it is dropped.
+/// An initrd whose archives are all in the store.
 #[derive(Debug)]
-pub struct Made {
-    /// Its bytes.
-    pub content: Content,
-    _folder: tempfile::TempDir,
+pub struct Initrd<'s> {
+    microcode: Option<&'s Content>,
+    segments: Vec<PathBuf>,
 }
 
-impl Made {
-    /// Makes the initrd of a system.
-    pub fn new(system: &System, options: &Options<'_>) -> Result<Made> {
-        let folder = options.store.temporary_folder()?;
-        let path = folder.path().join("initrd.img");
-        let mut out = OutputFile::create(&path)?;
-        write(system, &mut out, options)?;
-        out.commit()?;
-        Ok(Made { content: Content::host_file(&path)?, _folder: folder })
+impl<'s> Initrd<'s> {
+    /// Compresses what is not in the store yet.
+    pub fn make(system: &'s System, options: &Options<'_>) -> Result<Initrd<'s>> {
+        let chunks = chunks(&system.tree, options)?;
+        let total = chunks.iter().flatten().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum();
+        let task = options.ui.task("compress", "initrd", Some(total));
+        let threads = options.compression.threads(rayon::current_num_threads());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|error| Error::failed(format!("starting {threads} threads: {error}")))?;
+        let segments = pool.install(|| {
+            chunks.par_iter().map(|chunk| segment(&system.tree, chunk, options, &task)).collect::<Result<_>>()
+        })?;
+        Ok(Initrd { microcode: system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()), segments })
     }
-}
 
-/// Writes the initrd to `out`.
-pub fn write(system: &System, out: &mut OutputFile, options: &Options<'_>) -> Result<()> {
-    let segments = segments(system, options)?;
-    if let Some(ucode) = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()) {
-        ucode.copy_to(out)?;
-        out.write_all(&padding(ucode)).map_err(write_error)?;
+    /// The kernel skips zeros between archives; the one behind the microcode starts at a multiple of four.
+    fn padding(&self) -> &'static [u8] {
+        let size = self.microcode.map_or(0, |microcode| microcode.size);
+        &[0; 4][..(size.next_multiple_of(4) - size) as usize]
     }
-    for path in segments {
-        let file = File::open(&path).at("opening", &path)?;
-        out.append_file(&file, &path)?;
+
+    /// Writes it all to `out`.
+    pub fn write(&self, out: &mut OutputFile) -> Result<()> {
+        if let Some(microcode) = self.microcode {
+            microcode.copy_to(out)?;
+            out.write_all(self.padding()).map_err(write_error)?;
+        }
+        for path in &self.segments {
+            let file = File::open(path).at("opening", path)?;
+            out.append_file(&file, path)?;
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// The same bytes as a source: for formats that have the initrd inside, where its size stands in front of it.
-pub fn source(system: &System, options: &Options<'_>) -> Result<Joined> {
-    let mut parts: Vec<Arc<dyn Source>> = Vec::new();
-    if let Some(ucode) = system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()) {
-        parts.push(Arc::new(ucode.clone()));
-        parts.push(Arc::new(padding(ucode)));
+    /// Whether a file has all of it already.
+    pub fn is_in(&self, path: &Path) -> bool {
+        let microcode = self.microcode.into_iter().map(Content::open);
+        let padding = std::iter::once_with(|| Ok(Box::new(self.padding()) as Box<dyn Read + Send>));
+        let segments = self.segments.iter().map(|path| {
+            let file = File::open(path).at("opening", path)?;
+            Ok(Box::new(file) as Box<dyn Read + Send>)
+        });
+        holds(path, microcode.chain(padding).chain(segments))
     }
-    let segments = segments(system, options)?;
-    let contents: Vec<Content> = segments.par_iter().map(|path| Content::host_file(path)).collect::<Result<_>>()?;
-    parts.extend(contents.into_iter().map(|content| Arc::new(content) as Arc<dyn Source>));
-    Ok(Joined(parts))
-}
 
-/// The kernel skips zeros between archives; the next one starts at a multiple of four.
-fn padding(ucode: &Content) -> Vec<u8> {
-    vec![0; (ucode.size.next_multiple_of(4) - ucode.size) as usize]
-}
-
-/// The compressed archives in the store, in order.
-fn segments(system: &System, options: &Options<'_>) -> Result<Vec<PathBuf>> {
-    let chunks = chunks(&system.tree, options)?;
-    let total = chunks.iter().flatten().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum();
-    let task = options.ui.task("compress", "initrd", Some(total));
-    chunks.par_iter().map(|chunk| segment(&system.tree, chunk, options, &task)).collect()
+    /// The same bytes as a source: for formats that have the initrd inside, where its size stands in front of it.
+    pub fn source(&self) -> Result<Joined> {
+        let mut parts: Vec<Arc<dyn Source>> = Vec::new();
+        if let Some(microcode) = self.microcode {
+            parts.push(Arc::new(microcode.clone()));
+            parts.push(Arc::new(self.padding().to_vec()));
+        }
+        let contents = self.segments.par_iter().map(|path| Content::host_file(path)).collect::<Result<Vec<_>>>()?;
+        parts.extend(contents.into_iter().map(|content| Arc::new(content) as Arc<dyn Source>));
+        Ok(Joined(parts))
+    }
 }
 
 /// The path of a chunk's compressed archive in the store, made now if it is not there.

@@ -5,7 +5,8 @@
 
 use std::path::PathBuf;
 
-use super::{Options, OutputFile, System, Target, bios, initrd, sparse, uki};
+use super::initrd::Initrd;
+use super::{Options, OutputFile, System, Target, bios, sparse, uki};
 use crate::error::{Error, Result};
 use crate::formats::disk::Output;
 use crate::formats::iso9660::{BootImage, Hybrid, Iso, Options as IsoOptions};
@@ -38,7 +39,12 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
     let purpose = Purpose { root: RootKind::Iso9660, verity: false, container: None };
     let initramfs = stage1::initramfs(&stage1, &system.tree, &purpose, options.time)?;
     let finder = System { tree: initramfs.tree, ..system.clone() };
-    let initrd = initrd::Made::new(&finder, options)?;
+    // A tree holds files with their digests, so the initrd becomes one.
+    let scratch = options.store.temporary_folder()?;
+    let initrd_path = scratch.path().join("initrd.img");
+    let mut initrd = OutputFile::create(&initrd_path)?;
+    Initrd::make(&finder, options)?.write(&mut initrd)?;
+    initrd.commit()?;
     let task = options.ui.task("write", "iso", None);
 
     let mut tree = system.tree.clone();
@@ -49,7 +55,7 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
     };
     put(PROGRAM, isolinux("usr/lib/ISOLINUX/isolinux.bin")?)?;
     put(MODULE, isolinux("usr/lib/syslinux/modules/bios/ldlinux.c32")?)?;
-    put(INITRD, initrd.content.clone())?;
+    put(INITRD, Content::host_file(&initrd_path)?)?;
     put(CONFIGURATION, Content::bytes(kernel.cmdline.as_bytes()))?;
     let mut iso_options = IsoOptions {
         label: String::new(),

@@ -4,7 +4,8 @@
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use super::{Format, Options, OutputFile, System, Target, initrd, uki};
+use super::initrd::Initrd;
+use super::{Format, Options, OutputFile, System, Target, uki};
 use crate::error::{Error, IoContext, Result};
 use crate::formats::{erofs, squashfs};
 use crate::rootfs::stage1::{self, Purpose, RootKind};
@@ -73,7 +74,7 @@ pub fn write_with_kernel(
 
     let mut initrd_file = OutputFile::create(&initrd_name)?;
     let initramfs = System { tree: made.tree, kernel: system.kernel.clone(), arch: system.arch };
-    initrd::write(&initramfs, &mut initrd_file, options)?;
+    Initrd::make(&initramfs, options)?.write(&mut initrd_file)?;
     let content = |name: &PathBuf, content: &Content| -> Result<OutputFile> {
         let mut out = OutputFile::create(name)?;
         content.copy_to(&mut out)?;

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{Options, OutputFile, System, Target, initrd};
+use super::initrd::Initrd;
+use super::{Options, OutputFile, System, Target};
 use crate::error::{Error, IoContext, Result};
 use crate::formats::tar::{Member, MemberKind, Writer};
 use crate::rootfs::{Content, write_error};
@@ -25,7 +26,7 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
     if let Some(kernel) = &mut bare.kernel {
         kernel.ucode = None;
     }
-    initrd::write(&bare, &mut initrd_file, options)?;
+    Initrd::make(&bare, options)?.write(&mut initrd_file)?;
     initrd_file.commit()?;
 
     let mut tar = Writer::new(OutputFile::stream(target, "-initrd.tar")?);

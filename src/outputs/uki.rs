@@ -4,7 +4,8 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Kernel, Options, OutputFile, System, Target, initrd};
+use super::initrd::Initrd;
+use super::{Kernel, Options, OutputFile, System, Target};
 use crate::Arch;
 use crate::error::{Error, Result};
 use crate::formats::source::Source;
@@ -50,7 +51,7 @@ pub fn image(system: &System, options: &Options<'_>) -> Result<Uki> {
     if let Some(release) = release(system, kernel)? {
         sections.push(Section::new(".uname", Arc::new(release.into_bytes())));
     }
-    sections.push(Section::new(".initrd", Arc::new(initrd::source(system, options)?)));
+    sections.push(Section::new(".initrd", Arc::new(Initrd::make(system, options)?.source()?)));
     sections.push(Section::new(".linux", Arc::new(kernel.image.clone())));
     Uki::new(&stub, sections)
 }

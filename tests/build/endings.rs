@@ -252,3 +252,42 @@ fn layers_that_are_not_those_of_the_configuration_are_refused() {
     place.build(&["app.yml"]).with(3, &["app.yml:1:8", "diff ID"]);
     assert!(!place.path("images-out").exists());
 }
+
+/// A second build of the same leaves the files as they are, but for their time; any difference makes them anew.
+#[test]
+fn outputs_that_are_the_same_are_not_written_again() {
+    use std::os::unix::fs::MetadataExt;
+    let place = images::place();
+    place.build(&["everything.yml"]).well();
+    let parts = ["cmdline", "initrd.img", "kernel"].map(|part| format!("images-out/everything-{part}"));
+    let good = parts.clone().map(|name| place.read(&name));
+    let inodes = || parts.clone().map(|name| place.path(name).metadata().unwrap().ino());
+    let first = inodes();
+    let old = std::fs::File::open(place.path(&parts[1])).unwrap();
+    old.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let said = place.build(&["everything.yml"]).well().out;
+    assert_eq!(String::from_utf8_lossy(&said).lines().count(), 3);
+    assert_eq!(inodes(), first);
+    assert!(place.path(&parts[1]).metadata().unwrap().mtime() > 0, "it must count as new");
+    for (number, name) in parts.iter().enumerate() {
+        let path = place.path(name);
+        let changes: [&dyn Fn(); 5] = [
+            &|| flip(&path, 3),
+            &|| flip(&path, good[number].len() - 1),
+            &|| std::fs::write(&path, &good[number][1..]).unwrap(),
+            &|| std::fs::write(&path, [&good[number][..], b"x"].concat()).unwrap(),
+            &|| std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap(),
+        ];
+        for change in changes {
+            change();
+            place.build(&["everything.yml"]).well();
+            assert!(place.read(name) == good[number], "{name}");
+            assert_eq!(path.metadata().unwrap().mode(), 0o100_644);
+        }
+        // A link is replaced, not written through.
+        std::fs::rename(&path, place.path("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(place.path("elsewhere"), &path).unwrap();
+        place.build(&["everything.yml"]).well();
+        assert!(path.symlink_metadata().unwrap().is_file());
+    }
+}

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use moby::Arch;
+use moby::component::Components;
 use moby::error::Exit;
 use moby::net::NetOptions;
 use moby::store::registry::Registry;
@@ -118,4 +119,37 @@ fn what_is_pushed_is_what_skopeo_reads() {
     let net = crate::net(wrong);
     let error = Registry::new(&net).push(&place.store, &name(&registry.host(), image), &index).unwrap_err();
     assert!(text(&error).contains("docker login"), "{}", text(&error));
+}
+
+/// A component of no packages, so that no mirror is needed: built for both architectures, indexed, pushed, pulled by
+/// somebody else.
+#[test]
+fn a_component_is_pushed_for_both_architectures() {
+    let registry = DebianRegistry::start();
+    let (here, there) = (Place::new(), Place::new());
+    let folder = here.path().join("hello");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("build.yml"), "image: hello\nfiles: [{path: /a, contents: b}]\nconfig: {readonly: true}\n")
+        .unwrap();
+    let net = net(registry.options());
+    let ui = moby::ui::Ui::new(moby::ui::Mode::Quiet);
+    let organisation = format!("{}/example", registry.host());
+    let components = Components::new(&here.store, &net, &ui).of_organisation(Some(&organisation));
+    let component = components.add(&folder).unwrap();
+    assert_eq!(components.index(&component).unwrap_err().exit(), Exit::Usage);
+    for arch in Arch::ALL {
+        assert!(!components.image(&component, arch, false).unwrap().reused);
+        assert!(components.image(&component, arch, false).unwrap().reused);
+    }
+    let made = components.index(&component).unwrap();
+    assert_eq!(made.images.len(), 2);
+    let canonical = component.canonical().unwrap();
+    Registry::new(&net).push(&here.store, &canonical, &made.index).unwrap();
+    assert_eq!(Registry::new(&net).resolve(&canonical).unwrap().digest, made.index.digest);
+    for (arch, (_, expected)) in Arch::ALL.into_iter().zip(&made.images) {
+        let image = format!("example/hello:{}", component.hash);
+        let manifest = pull(registry.options(), &there.store, &registry.host(), &image, arch).unwrap();
+        assert_eq!(manifest.digest, expected.digest);
+        assert_whole(&there.store, &manifest);
+    }
 }

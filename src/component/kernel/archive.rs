@@ -16,7 +16,7 @@ use crate::store::{Digest, Hasher, Store, decompress};
 use crate::ui::{Task, Ui};
 
 /// Derived data of this kind holds archives of modules; the number goes up when their bytes would change.
-const KIND: &str = "kernel-tar-1";
+const KIND: &str = "kernel-tar-2";
 /// Beside each its digest and size, as text.
 const DIGEST_KIND: &str = "kernel-tar-digest-1";
 

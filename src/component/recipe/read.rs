@@ -64,7 +64,7 @@ fn missing(folder: &Path) -> Error {
 fn recipe(decoder: &mut Decoder<'_, '_>, node: &Node, source: &Arc<Source>) -> Option<Recipe> {
     let fields = decoder.fields(node, &RECIPE)?;
     let image = fields.get("image").and_then(|node| name_part(decoder, node, "`image`"));
-    let organisation = fields.get("org").and_then(|node| name_part(decoder, node, "`org`"));
+    let organisation = fields.get("org").and_then(|node| organisation(decoder, node));
     let arches = fields.get("arches").and_then(|node| {
         decoder.list(node, "`arches`", |decoder, node| {
             decoder.word(node, "an entry of `arches`", &ARCH_WORDS).map(|arch| arch.value)
@@ -124,6 +124,26 @@ fn recipe(decoder: &mut Decoder<'_, '_>, node: &Node, source: &Arc<Source>) -> O
         }
     }
     Some(recipe)
+}
+
+/// The part of an image's name before its last: an organisation, with or without a registry in front.
+fn organisation(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<Spanned<String>> {
+    let text = decoder.clean_text(node, "`org`")?;
+    match crate::blueprint::Reference::parse(&format!("{}/image", text.as_str())) {
+        Ok(reference) if reference.tag().is_none_or(|tag| tag == "latest") && reference.digest().is_none() => {
+            Some(text)
+        }
+        Ok(_) => {
+            let diagnostic = text.place.mistake("`org` is no part of an image's name");
+            decoder.push(diagnostic);
+            None
+        }
+        Err(error) => {
+            let diagnostic = text.place.mistake(format!("`org` is no part of an image's name: {}", error.message));
+            decoder.push(diagnostic.help("an organisation, or a registry and an organisation: registry.example/group"));
+            None
+        }
+    }
 }
 
 /// A part of an image's name: what registries take.

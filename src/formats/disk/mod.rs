@@ -1,26 +1,30 @@
 //! Disks as bytes at offsets with known holes: what every virtual disk format reads and gives.
 //!
 //! Writers take a [`DiskImage`] and an [`Output`]; readers take a container as a `DiskImage` and are one themselves.
-//! Every writer goes over its disk with [`scan`], which holds at most 16 MiB of it at a time, skips what is zero,
+//! Every writer goes over its disk with [`scan`], which holds at most 8 MiB of it at a time, skips what is zero,
 //! and hands the rest out in order, so that the bytes do not depend on where the source file has its holes or on the
 //! number of threads. Identifiers that other programs draw at random come from an [`Identity`].
 
+mod deflate;
 mod field;
 mod identity;
 mod output;
 mod raw;
 mod scan;
+mod sparse;
 #[cfg(test)]
 pub(in crate::formats) mod testing;
 
 use std::ops::Range;
 
+pub(in crate::formats) use deflate::Deflate;
 pub(in crate::formats) use field::{be16, be32, be64, le16, le32, le64, put};
 pub use identity::Identity;
 pub use output::Output;
 pub(in crate::formats) use output::write_failed;
 pub use raw::{Bytes, RawFile, Window};
 pub use scan::{Span, is_zero, scan};
+pub use sparse::SparseFile;
 
 use crate::error::{Error, Result};
 

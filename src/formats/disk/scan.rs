@@ -9,8 +9,8 @@ use super::DiskImage;
 use crate::error::Result;
 
 /// Bytes that one thread reads and encodes at a time. Spans start at multiples of it.
-const SPAN: u64 = 512 << 10;
-/// Spans in one round. While a round is encoded the one before is written, so at most two are in memory: 16 MiB,
+const SPAN: u64 = 256 << 10;
+/// Spans in one round. While a round is encoded the one before is written, so at most two are in memory: 8 MiB,
 /// whatever the number of threads.
 const ROUND: usize = 16;
 
@@ -65,7 +65,7 @@ pub fn is_zero(bytes: &[u8]) -> bool {
         && bytes.chunks_exact(256).remainder().iter().all(|byte| *byte == 0)
 }
 
-/// Goes over `disk` in blocks of `block` bytes (a power of two up to 512 KiB). `encode` gets every span that has a
+/// Goes over `disk` in blocks of `block` bytes (a power of two up to 256 KiB). `encode` gets every span that has a
 /// block which is not all zero, on any thread; `write` gets the results in the order of the disk.
 pub fn scan<T: Send>(
     disk: &dyn DiskImage,
@@ -163,7 +163,7 @@ mod tests {
     fn everything_is_found_once_and_in_order() {
         let pattern = Pattern::sample();
         let bytes = pattern.bytes();
-        for block in [4096, 65536, 512 << 10] {
+        for block in [4096, 65536, 256 << 10] {
             assert!(collect(&pattern, block) == bytes, "{block}");
             assert!(collect(&Bytes(bytes.clone()), block) == bytes, "{block}");
         }

@@ -5,7 +5,7 @@
 //! they start at multiples of 32, else of 2 entries in 8 bytes. An entry has 12 bits of offset or distance and 2 bits of
 //! type; a pack ends with the block in front of the first one that starts in it.
 
-use super::format::BLOCK;
+use super::format::{BLOCK, u16_at, u32_at};
 
 /// Bytes of the header.
 const HEADER: usize = 8;
@@ -125,6 +125,83 @@ pub(super) fn encode(fixed: u64, size: u64, extents: &[Extent], first_block: u32
     out
 }
 
+/// Where the packs of an index lie, from the start of the inode: offset, entries of a whole pack, entries in use.
+fn places(fixed: u64, size: u64) -> impl Iterator<Item = (u64, usize, u64)> {
+    let mut at = first_entry(fixed);
+    let mut left = size.div_ceil(BLOCK);
+    let (mut before, mut wide) = packs(at, left);
+    std::iter::from_fn(move || {
+        let per_pack = if before == 0 && wide > 0 { 16 } else { 2 };
+        let used = left.min(per_pack);
+        let start = at;
+        at += if per_pack == 16 { 32 } else { 8 };
+        left -= used;
+        before = before.saturating_sub(used);
+        wide -= if per_pack == 16 { 16 } else { 0 };
+        (used > 0).then_some((start, per_pack as usize, used))
+    })
+}
+
+/// A physical cluster as the index has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    /// Where in the file it starts.
+    pub at: u64,
+    /// Its block.
+    pub block: u32,
+    /// Not compressed.
+    pub plain: bool,
+}
+
+/// Reads the header of an index: bytes of the tail behind it, 0 for none. `Err` says what is not known here.
+pub(super) fn decode_header(header: &[u8; HEADER]) -> Result<usize, String> {
+    let advise = u16_at(header, 4);
+    if advise & !(PACKS_OF_16 | INLINE_TAIL) != 0 || advise & PACKS_OF_16 == 0 {
+        return Err(format!("a compressed file with the traits {advise:#x}, which are not read here"));
+    }
+    if header[6..] != [0, 0] {
+        return Err("a compressed file with another algorithm or cluster size than is read here".into());
+    }
+    Ok(if advise & INLINE_TAIL != 0 { usize::from(u16_at(header, 2)) } else { 0 })
+}
+
+/// Where the header of an index is, from the start of the inode.
+pub(super) fn header_at(fixed: u64) -> u64 {
+    fixed.next_multiple_of(8)
+}
+
+/// The physical clusters of a file in their order, and at last its end; `read` gives bytes from an offset from the
+/// start of the inode. `Err` says what is wrong.
+pub(super) fn decode<E: From<String>>(
+    fixed: u64,
+    size: u64,
+    mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    mut each: impl FnMut(Start) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut cluster = 0;
+    for (offset, per_pack, used) in places(fixed, size) {
+        let mut packed = [0; 32];
+        let packed = &mut packed[..if per_pack == 2 { 8 } else { 32 }];
+        read(offset, packed)?;
+        let mut block = u32_at(packed, packed.len() - 4);
+        let bits = if per_pack == 2 { 16 } else { 14 };
+        for at in 0..used as usize {
+            let value = u32_at(packed, at * bits / 8) >> (at * bits % 8);
+            let offset = u64::from(value & ((1 << OFFSET_BITS) - 1));
+            match value >> OFFSET_BITS & 3 {
+                NONE => {}
+                kind @ (PLAIN | HEAD) => {
+                    block = block.wrapping_add(1);
+                    each(Start { at: cluster * BLOCK + offset, block, plain: kind == PLAIN })?;
+                }
+                _ => return Err(format!("a cluster of an unknown type in cluster {cluster}").into()),
+            }
+            cluster += 1;
+        }
+    }
+    each(Start { at: size, block: 0, plain: true })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +218,34 @@ mod tests {
                     "{fixed} {size}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn an_index_reads_back() {
+        for fixed in [32, 36, 40, 56, 64, 100] {
+            let lengths = (0..150u32).map(|n| 4096 + n * 977 % 30_000).chain([7777]);
+            let extents: Vec<_> = lengths.map(|length| Extent { length, plain: length % 3 == 0 }).collect();
+            let size = extents.iter().map(|extent| u64::from(extent.length)).sum();
+            let index = encode(fixed, size, &extents, 1000, 55);
+            let header = header_at(fixed) - fixed;
+            assert_eq!(decode_header(index[header as usize..][..8].try_into().unwrap()), Ok(55));
+            let mut starts = Vec::new();
+            let read = |at: u64, out: &mut [u8]| {
+                out.copy_from_slice(&index[(at - fixed) as usize..][..out.len()]);
+                Ok::<(), String>(())
+            };
+            decode(fixed, size, read, |start| {
+                starts.push(start);
+                Ok(())
+            })
+            .unwrap();
+            let mut at = 0;
+            for (number, (extent, start)) in extents.iter().zip(&starts).enumerate() {
+                assert_eq!(*start, Start { at, block: 1000 + number as u32, plain: extent.plain });
+                at += u64::from(extent.length);
+            }
+            assert!(starts[extents.len()..].iter().all(|start| start.at == size));
         }
     }
 

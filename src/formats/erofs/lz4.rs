@@ -16,12 +16,17 @@ const MIN_MATCH: usize = 4;
 const LAST_LITERALS: usize = 5;
 /// A match starts at least this far from the end.
 const LAST_MATCH: usize = 12;
-/// How many earlier places are tried. 16 makes an image of Debian's files 1 % larger, 256 makes it 0.4 % smaller.
-const ATTEMPTS: u32 = 64;
+/// How many earlier places are tried. Of Debian's files, 8 make an image 0.6 % larger, 32 make it 0.4 % smaller in 110 %
+/// of the time, 64 make it 0.7 % smaller in 125 %.
+const ATTEMPTS: u32 = 16;
 /// A match of this length is taken without looking for better ways around it.
-const LONG: usize = 96;
+const LONG: usize = 64;
 /// Longer matches are taken in pieces of this length, so that comparing them stays cheap.
 const MATCH_LIMIT: usize = 1 << 16;
+/// More than a match costs with its length.
+const NEAR_END: usize = 300;
+/// Steps are made in pieces of so many.
+const STEPS: usize = 256;
 /// More than any block costs.
 const UNREACHED: u32 = u32::MAX;
 
@@ -75,9 +80,10 @@ fn extension(length: usize) -> usize {
 
 /// The most literals that fit into `room` with their length.
 fn literals_in(room: usize) -> usize {
-    let mut count = room;
-    while count + extension(count) > room {
-        count -= 1;
+    // 255 literals behind the first 14 take 256 bytes; near a step this is one too few.
+    let mut count = room - room.saturating_sub(14).div_ceil(256);
+    if count + 1 + extension(count + 1) <= room {
+        count += 1;
     }
     count
 }
@@ -142,6 +148,7 @@ impl Lz4 {
         at + literals - start
     }
 
+    #[inline(always)]
     fn hash(input: &[u8], at: usize) -> usize {
         let four = u32::from_le_bytes([input[at], input[at + 1], input[at + 2], input[at + 3]]);
         (four.wrapping_mul(2_654_435_761) >> (32 - HASH_BITS)) as usize
@@ -221,13 +228,12 @@ impl Lz4 {
         let (last_start, end) = (input.len().saturating_sub(LAST_MATCH), input.len().saturating_sub(LAST_LITERALS));
         // Positions are counted from `origin`, which is `start` or the end of a long match that was taken.
         let mut origin = start;
-        let first = Step { cost: 0, run: 0, length: 0, distance: 0 };
-        self.steps.clear();
-        self.steps.push(first);
-        // The end so far, its cost, and the match before the last literals.
-        let (mut reached, mut reached_cost, mut reached_from) = (start, UNREACHED as usize, 0);
-        let mut at = 0;
-        while at < self.steps.len() {
+        self.begin(Step { cost: 0, run: 0, length: 0, distance: 0 });
+        // The farthest end so far, and the match before its literals.
+        let (mut reached, mut reached_from) = (start, 0);
+        let mut last_match = 0;
+        let (mut at, mut farthest) = (0, 0);
+        while at <= farthest {
             let step = self.steps[at];
             let cost = step.cost as usize;
             let position = origin + at;
@@ -235,23 +241,31 @@ impl Lz4 {
                 at += 1;
                 continue;
             }
-            if step.run as usize == at {
-                let literals = literals_in(room - cost - 1).min(input.len() - position);
-                let legal = literals >= LAST_LITERALS && step.length as usize + literals >= LAST_MATCH;
-                let total = cost + 1 + literals + extension(literals);
-                let better = position + literals > reached || position + literals == reached && total < reached_cost;
-                if better && (legal || position == start) {
-                    (reached, reached_cost, reached_from) = (position + literals, total, at);
-                }
-            }
-            if position >= input.len() {
+            if position == input.len() {
+                (reached, reached_from) = (position, step.run as usize);
                 break;
             }
+            if step.run as usize == at {
+                last_match = at;
+                // Whatever comes later reaches at least as far, so only the last ones are of interest.
+                if room - cost < NEAR_END {
+                    let end = self.end(input, position, at, room);
+                    if end > reached {
+                        (reached, reached_from) = (end, at);
+                    }
+                }
+            }
             let run = at + 1 - step.run as usize;
-            let literal = cost + 1 + extension(run) - extension(run - 1);
-            self.relax(at + 1, Step { cost: literal as u32, length: 0, distance: 0, ..step }, false);
+            let literal = (cost + 1 + extension(run) - extension(run - 1)) as u32;
+            farthest = farthest.max(at + 1);
+            self.reach(farthest);
+            if literal < self.steps[at + 1].cost {
+                self.steps[at + 1] = Step { cost: literal, length: 0, distance: 0, ..step };
+            }
             let most = match_in(room - cost).min(end.saturating_sub(position));
-            if position < last_start && most >= MIN_MATCH {
+            // Within a match that was found, another one seldom helps.
+            let within = self.steps[at + 1].cost as usize <= cost;
+            if position < last_start && most >= MIN_MATCH && !within {
                 let (length, distance) = self.longest(input, start, position, position + most);
                 let matched = |length: usize| cost + 3 + extension(length - MIN_MATCH);
                 if length >= LONG {
@@ -259,32 +273,52 @@ impl Lz4 {
                     let literals = at - step.run as usize;
                     self.sequences.push(Sequence { literals, distance, length });
                     origin = position + length;
-                    self.steps.clear();
-                    self.steps.push(Step { cost: matched(length) as u32, run: 0, length: length as u32, distance });
-                    at = 0;
+                    let cost = matched(length) as u32;
+                    self.begin(Step { cost, run: 0, length: length as u32, distance });
                     // The way that was taken is the only one now.
-                    (reached, reached_cost) = (start, UNREACHED as usize);
+                    (at, farthest, last_match, reached) = (0, 0, 0, start);
                     continue;
                 }
-                for length in MIN_MATCH..=length {
-                    let run = (at + length) as u32;
-                    let step = Step { cost: matched(length) as u32, run, length: length as u32, distance };
-                    self.relax(at + length, step, true);
+                if length > 0 {
+                    farthest = farthest.max(at + length);
+                    self.reach(farthest);
+                    let ends = (MIN_MATCH..=length).zip(&mut self.steps[at + MIN_MATCH..=at + length]);
+                    for (length, known) in ends {
+                        let cost = matched(length) as u32;
+                        if cost <= known.cost {
+                            *known = Step { cost, run: (at + length) as u32, length: length as u32, distance };
+                        }
+                    }
                 }
             }
             at += 1;
         }
+        if reached == start {
+            reached_from = last_match;
+            reached = self.end(input, origin + last_match, last_match, room);
+        }
         self.trace(reached_from);
-        reached - origin - reached_from
+        reached.saturating_sub(origin + reached_from)
     }
 
-    fn relax(&mut self, at: usize, step: Step, equal: bool) {
+    /// How far literals behind the match that ends at `at` reach; 0 if that would not be legal.
+    fn end(&self, input: &[u8], position: usize, at: usize, room: usize) -> usize {
+        let step = &self.steps[at];
+        let literals = literals_in(room - step.cost as usize - 1).min(input.len() - position);
+        let legal = literals >= LAST_LITERALS && step.length as usize + literals >= LAST_MATCH;
+        if legal || step.length == 0 { position + literals } else { 0 }
+    }
+
+    /// Starts anew from one step.
+    fn begin(&mut self, step: Step) {
+        self.steps.clear();
+        self.steps.push(step);
+    }
+
+    /// Makes room for the steps up to `at`.
+    fn reach(&mut self, at: usize) {
         if at >= self.steps.len() {
-            self.steps.resize(at + 1, Step { cost: UNREACHED, run: 0, length: 0, distance: 0 });
-        }
-        let known = &mut self.steps[at];
-        if step.cost < known.cost || equal && step.cost == known.cost {
-            *known = step;
+            self.steps.resize(at + STEPS, Step { cost: UNREACHED, run: 0, length: 0, distance: 0 });
         }
     }
 
@@ -448,6 +482,14 @@ mod tests {
                 }
             }
             assert!(blocks[1] <= blocks[0], "{blocks:?}");
+        }
+    }
+
+    #[test]
+    fn literals_fill_room() {
+        for room in 0..5000 {
+            let count = literals_in(room);
+            assert!(count + extension(count) <= room && count + 1 + extension(count + 1) > room, "{room}");
         }
     }
 

@@ -22,16 +22,20 @@
 mod compress;
 mod crc32c;
 mod directory;
+mod dump;
 mod files;
 pub mod format;
 mod group;
 mod index;
 mod lz4;
+mod reader;
 mod scan;
 mod source;
 mod writer;
 mod xattrs;
 
+pub use dump::dump;
+pub use reader::{Found, Name, Reader};
 pub use writer::write;
 
 /// How the data of files is stored.

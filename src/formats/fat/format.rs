@@ -207,7 +207,7 @@ impl Stamp {
         const LAST: i64 = 4_354_819_198; // 2107-12-31 23:59:58
         let Civil { year, month, day, hour, minute, second } = Civil::of(time.clamp(FIRST, LAST));
         let date = (year - 1980) << 9 | month << 5 | day;
-        let time = hour << 11 | minute << 5 | second / 2;
+        let time = hour << 11 | minute << 5 | (second / 2);
         Stamp { date: date as u16, time: time as u16 }
     }
 }
@@ -287,7 +287,7 @@ mod tests {
     fn stamps() {
         let stamp = |date: (u16, u16, u16), time: (u16, u16, u16)| Stamp {
             date: (date.0 - 1980) << 9 | date.1 << 5 | date.2,
-            time: time.0 << 11 | time.1 << 5 | time.2 / 2,
+            time: time.0 << 11 | time.1 << 5 | (time.2 / 2),
         };
         assert_eq!(Stamp::of(0), stamp((1980, 1, 1), (0, 0, 0)));
         assert_eq!(Stamp::of(951_782_400), stamp((2000, 2, 29), (0, 0, 0)));

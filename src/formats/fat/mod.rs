@@ -8,7 +8,9 @@
 mod format;
 mod layout;
 mod name;
+mod reader;
 mod writer;
 
 pub use format::{Geometry, Kind};
+pub use reader::{FileReader, Listed, Volume, dump};
 pub use writer::*;

@@ -154,9 +154,8 @@ impl Fat {
         // The first holds the medium's byte, the second says that the volume was left clean.
         let mut entries = [end & !0xff | 0xf8, end].into_iter().chain(chains);
         let mut bytes = Vec::with_capacity(24 << 10);
-        loop {
-            // Two at a time: two entries of 12 bits are three bytes.
-            let Some(first) = entries.next() else { break };
+        // Two at a time: two entries of 12 bits are three bytes.
+        while let Some(first) = entries.next() {
             let second = entries.next().unwrap_or(0);
             match self.geometry.kind {
                 Kind::Fat12 => bytes.extend_from_slice(&(first | second << 12).to_le_bytes()[..3]),

@@ -6,8 +6,10 @@
 
 use std::io::{self, Write};
 
-use flate2::{Compress, Compression, Crc, FlushCompress, Status};
+use flate2::Crc;
 use rayon::prelude::*;
+
+use crate::formats::disk::Deflate;
 
 /// Input of one block.
 const BLOCK: usize = 256 << 10;
@@ -87,17 +89,9 @@ impl<W: Write> Write for Gzip<W> {
 fn deflate(window: &[u8], block: &[u8], level: u32, last: bool) -> io::Result<(Crc, Vec<u8>)> {
     let mut crc = Crc::new();
     crc.update(block);
-    let mut compress = Compress::new(Compression::new(level), false);
-    if !window.is_empty() {
-        compress.set_dictionary(window).map_err(io::Error::other)?;
-    }
-    let mut out = Vec::with_capacity(block.len() + block.len() / 1000 + 1024);
-    let flush = if last { FlushCompress::Finish } else { FlushCompress::Sync };
-    let status = compress.compress_vec(block, &mut out, flush)?;
-    let whole = if last { status == Status::StreamEnd } else { out.len() < out.capacity() };
-    if !whole || compress.total_in() != block.len() as u64 {
-        return Err(io::Error::other("a deflate block did not fit"));
-    }
+    let mut out = Vec::new();
+    let deflate = Deflate { level, zlib: false, window_bits: 15 };
+    deflate.append_part(window, block, last, &mut out).map_err(io::Error::other)?;
     Ok((crc, out))
 }
 

@@ -2,7 +2,7 @@
 //! form, its holes left out (as `tar --format=oldgnu -Sczf`).
 //!
 //! Limits: the disk is rounded up to a whole number of GiB, as the import demands; a backup GPT belongs at the end of
-//! the disk, so partitioned disks should have such a size from the start. Disks end at 2 TiB, which bounds the map of
+//! the disk, so partitioned disks should have such a size from the start. Disks end at 1 TiB, which bounds the map of
 //! holes.
 
 mod format;

@@ -10,7 +10,7 @@ use crate::formats::disk::{DiskImage, Span, checked_size, scan, write_failed};
 /// What a disk's size has to be a multiple of.
 const UNIT: u64 = 1 << 30;
 /// Largest disk.
-pub const LIMIT: u64 = 2 << 40;
+pub const LIMIT: u64 = 1 << 40;
 
 /// How an image is written.
 #[derive(Clone, Copy, Debug)]
@@ -21,10 +21,18 @@ pub struct Options {
     pub level: u32,
 }
 
+impl Options {
+    /// Level 9: in zlib-rs that is as small as gzip's own level 6. The level 6 of zlib-rs is 3 % larger and takes 40 %
+    /// of the time.
+    pub fn new(time: i64) -> Options {
+        Options { time, level: 9 }
+    }
+}
+
 /// Bytes in which holes are looked for: 64 KiB up to disks of 16 GiB; larger ones of larger disks keep the map of
 /// runs below 32 MiB.
 fn granule(size: u64) -> usize {
-    (size >> 18).next_power_of_two().clamp(64 << 10, 512 << 10) as usize
+    (size >> 18).next_power_of_two().clamp(64 << 10, 256 << 10) as usize
 }
 
 /// Writes `disk` and returns the length of what was written.

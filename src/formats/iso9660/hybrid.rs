@@ -22,8 +22,8 @@ pub struct Hybrid {
     pub boot_code: Vec<u8>,
 }
 
-/// Sectors that the image is a multiple of: 1 MiB with a program for BIOS, because its geometry (64 heads of 32
-/// sectors) must divide the disk, as isohybrid has it.
+/// Sectors that the image is a multiple of: 1 MiB with a program for BIOS, as isohybrid has it, because some BIOSes give
+/// a stick 64 heads of 32 sectors and want whole cylinders.
 pub fn multiple(hybrid: Option<&Hybrid>) -> u64 {
     match hybrid {
         Some(hybrid) if !hybrid.boot_code.is_empty() => (1 << 20) / SECTOR,

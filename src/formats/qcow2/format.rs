@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::error::{Error, Result};
-use crate::formats::disk::{be32, be64, put};
+use crate::formats::disk::{Deflate, be32, be64, put};
 
 /// `QFI\xfb` (section "Header").
 pub const MAGIC: &[u8; 4] = b"QFI\xfb";
@@ -50,13 +50,9 @@ impl Compression {
         match self {
             Compression::Zlib(level) => {
                 // The specification's "deflate" has no header, and QEMU inflates with a window of 12 bits.
-                let mut deflate = flate2::Compress::new_with_window_bits(flate2::Compression::new(level), false, 12);
-                let mut out = Vec::with_capacity(cluster.len() + 1024);
-                match deflate.compress_vec(cluster, &mut out, flate2::FlushCompress::Finish) {
-                    Ok(flate2::Status::StreamEnd) => Ok(out),
-                    Ok(_) => Ok(cluster.to_vec()),
-                    Err(error) => Err(failed(error.into())),
-                }
+                let mut out = Vec::new();
+                Deflate { level, zlib: false, window_bits: 12 }.append(cluster, &mut out)?;
+                Ok(out)
             }
             Compression::Zstd(level) => zstd::bulk::compress(cluster, level).map_err(failed),
         }

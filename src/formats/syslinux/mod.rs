@@ -1,14 +1,10 @@
-//! Syslinux 6 on FAT: the loader with which BIOS boots a disk.
+//! SYSLINUX on a FAT volume: how BIOS boots a disk.
 //!
-//! Three parts lie in the volume: a boot sector, `ldlinux.sys`, which the boot sector finds by the sector numbers that
-//! are written into both, and `ldlinux.c32`, which `ldlinux.sys` reads as a file. Debian has the first two only inside
-//! of the program that installs them, so they are looked for there, by their magic numbers. The program is not run.
-//!
-//! Limits: `ldlinux.sys` lies in one piece, in the root of the volume; sectors of 512 bytes; no RAID mode (a second
-//! disk of a mirror is not tried); what the loader stores for itself between boots is empty.
+//! Limits: version 6, sectors of 512 bytes, the loader in the volume's root. The boot record of the disk needs
+//! SYSLINUX's `mbr.bin` (master boot record) or `gptmbr.bin` (GPT, and attribute bit 2 of the partition).
 
-mod carrier;
 mod install;
+mod template;
 
-pub use carrier::Carrier;
-pub use install::Installed;
+pub use install::{files, install, patched};
+pub use template::Template;

@@ -3,12 +3,12 @@
 //! Header and descriptor; then for every 32 MiB of the disk that have data their compressed grains and their grain
 //! table; then the grain directory, the footer, which names the directory, and the end mark.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use super::descriptor::{self, Options};
 use super::format::{AT_END, DESCRIPTOR, GRAIN, GRAIN_SECTORS, Header, Marker, TABLE_ENTRIES, TABLE_SECTORS};
 use crate::error::{Error, Result};
-use crate::formats::disk::{DiskImage, SECTOR, Span, put, scan, write_failed};
+use crate::formats::disk::{Deflate, DiskImage, SECTOR, Span, put, scan, write_failed};
 
 /// Writes `disk` and returns the length of what was written.
 pub fn write_stream(disk: &dyn DiskImage, out: impl Write + Send, options: &Options) -> Result<u64> {
@@ -32,11 +32,11 @@ pub fn write_stream(disk: &dyn DiskImage, out: impl Write + Send, options: &Opti
     stream.write(&header.encode())?;
     stream.write(&descriptor)?;
     stream.write(&vec![0; ((header.overhead - DESCRIPTOR.0 - DESCRIPTOR.1) * SECTOR) as usize])?;
-    let level = flate2::Compression::new(options.level);
+    let deflate = Deflate { level: options.level, zlib: true, window_bits: 15 };
     scan(
         disk,
         GRAIN as usize,
-        |span| encode_span(&span, level),
+        |span| encode_span(&span, deflate),
         |grains| grains.iter().try_for_each(|(offset, grain)| stream.grain(*offset / GRAIN, grain)),
     )?;
     stream.end_table()?;
@@ -52,16 +52,11 @@ pub fn write_stream(disk: &dyn DiskImage, out: impl Write + Send, options: &Opti
 }
 
 /// Grains with their markers, filled up to sectors, and their offsets in the disk.
-fn encode_span(span: &Span, level: flate2::Compression) -> Result<Vec<(u64, Vec<u8>)>> {
-    let failed = |error: io::Error| Error::failed(format!("compressing a grain: {error}"));
+fn encode_span(span: &Span, deflate: Deflate) -> Result<Vec<(u64, Vec<u8>)>> {
     let one = |(offset, grain): (u64, &[u8])| {
         // The marker of a grain is its first sector and its compressed length, directly before the bytes.
-        let mut out = Vec::with_capacity(grain.len() + 2 * SECTOR as usize);
-        out.extend_from_slice(&(offset / SECTOR).to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
-        let mut encoder = flate2::write::ZlibEncoder::new(out, level);
-        encoder.write_all(grain).map_err(failed)?;
-        let mut out = encoder.finish().map_err(failed)?;
+        let mut out = [&(offset / SECTOR).to_le_bytes()[..], &[0; 4]].concat();
+        deflate.append(grain, &mut out)?;
         let length = (out.len() - 12) as u32;
         put(&mut out, 8, &length.to_le_bytes());
         out.resize(out.len().next_multiple_of(SECTOR as usize), 0);

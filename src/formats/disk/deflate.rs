@@ -1,0 +1,99 @@
+//! Deflate of many small blocks, with one compressor and one output buffer a thread: their 400 KiB are neither faulted
+//! in for every block nor spread over the allocator's arenas.
+
+use std::cell::RefCell;
+
+use flate2::{Compress, Compression, FlushCompress, Status};
+
+use crate::error::{Error, Result};
+
+/// How blocks are deflated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deflate {
+    /// From 1 to 9.
+    pub level: u32,
+    /// A zlib header and checksum around the stream (RFC 1950).
+    pub zlib: bool,
+    /// log2 of the window, 9 to 15.
+    pub window_bits: u8,
+}
+
+struct Worker {
+    settings: Deflate,
+    compress: Compress,
+    out: Vec<u8>,
+}
+
+thread_local! {
+    static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+}
+
+impl Deflate {
+    /// Appends `block`, deflated, to `out`.
+    pub fn append(self, block: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        self.append_part(&[], block, true, out)
+    }
+
+    /// Appends a part of a stream: `block`, which may refer back to `window`, the input before it (up to 32 KiB). All
+    /// but the last part end at a byte.
+    pub fn append_part(self, window: &[u8], block: &[u8], last: bool, out: &mut Vec<u8>) -> Result<()> {
+        let failed = |error: &dyn std::fmt::Display| Error::failed(format!("compressing a block: {error}"));
+        WORKER.with_borrow_mut(|slot| {
+            let worker = match slot {
+                Some(worker) if worker.settings == self => worker,
+                _ => slot.insert(Worker {
+                    settings: self,
+                    compress: Compress::new_with_window_bits(Compression::new(self.level), self.zlib, self.window_bits),
+                    out: Vec::new(),
+                }),
+            };
+            worker.compress.reset();
+            worker.out.clear();
+            // Deflate stores what it cannot compress: 5 bytes for each 16 KiB at most.
+            worker.out.reserve(block.len() + block.len() / 1000 + 1024);
+            if !window.is_empty() {
+                worker.compress.set_dictionary(window).map_err(|error| failed(&error))?;
+            }
+            let flush = if last { FlushCompress::Finish } else { FlushCompress::Sync };
+            let status = worker.compress.compress_vec(block, &mut worker.out, flush).map_err(|error| failed(&error))?;
+            let ended = if last { status == Status::StreamEnd } else { worker.out.len() < worker.out.capacity() };
+            if !ended || worker.compress.total_in() != block.len() as u64 {
+                return Err(failed(&"the output did not fit"));
+            }
+            out.extend_from_slice(&worker.out);
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// A block's bytes do not depend on the blocks before it.
+    #[test]
+    fn a_compressor_has_no_memory() {
+        let blocks: Vec<Vec<u8>> =
+            (1..40u32).map(|n| (0..65_536u32).map(|i| (i.wrapping_mul(n) / 300 ^ i % n) as u8).collect()).collect();
+        let settings = Deflate { level: 9, zlib: true, window_bits: 15 };
+        let alone = |block: &[u8]| {
+            std::thread::scope(|scope| {
+                let deflate = || {
+                    let mut out = Vec::new();
+                    settings.append(block, &mut out).unwrap();
+                    out
+                };
+                scope.spawn(deflate).join().unwrap()
+            })
+        };
+        for block in &blocks {
+            let mut out = Vec::new();
+            settings.append(block, &mut out).unwrap();
+            assert!(out == alone(block));
+            let mut back = Vec::new();
+            flate2::read::ZlibDecoder::new(out.as_slice()).read_to_end(&mut back).unwrap();
+            assert!(back == *block);
+        }
+    }
+}
