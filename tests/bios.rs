@@ -16,7 +16,7 @@ use support::machine::{BOOT, Machine, available, moby};
 /// writes again.
 static IMAGES: LazyLock<PathBuf> = LazyLock::new(|| {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bios");
-    build("raw-bios,qcow2-bios,iso-bios", &dir);
+    build("raw-bios,qcow2-bios,iso-bios,raw", &dir);
     dir
 });
 
@@ -26,21 +26,21 @@ fn build(formats: &str, dir: &Path) {
 }
 
 fn boots(image: &Path) {
+    boots_with(image, &[]);
+}
+
+fn boots_with(image: &Path, more: &[&str]) {
     if !available("qemu-system-x86_64") {
         return;
     }
     let state = tempfile::tempdir().expect("a folder");
     let timeout = (BOOT * 3).as_secs().to_string();
-    let mut machine = Machine::start([
-        OsStr::new("--arch"),
-        OsStr::new("amd64"),
-        OsStr::new("--snapshot"),
-        OsStr::new("--timeout"),
-        OsStr::new(&timeout),
-        OsStr::new("--state"),
-        state.path().as_os_str(),
-        image.as_os_str(),
-    ]);
+    let words = ["--arch", "amd64", "--snapshot", "--timeout", &timeout, "--state"];
+    let mut arguments: Vec<&OsStr> = words.into_iter().map(OsStr::new).collect();
+    arguments.push(state.path().as_os_str());
+    arguments.extend(more.iter().map(OsStr::new));
+    arguments.push(image.as_os_str());
+    let mut machine = Machine::start(arguments);
     machine.expect("minimal: booted", BOOT);
 }
 
@@ -52,6 +52,18 @@ fn raw_bios_boots() {
 #[test]
 fn qcow2_bios_boots() {
     boots(&IMAGES.join("minimal.qcow2"));
+}
+
+#[test]
+fn raw_boots_by_bios() {
+    boots(&IMAGES.join("minimal.img"));
+}
+
+#[test]
+fn raw_boots_by_uefi() {
+    if Path::new("/usr/share/OVMF").is_dir() || available("the firmware OVMF") {
+        boots_with(&IMAGES.join("minimal.img"), &["--uefi"]);
+    }
 }
 
 #[test]
@@ -89,6 +101,15 @@ fn other_programs_find_disks_right() {
 }
 
 #[test]
+fn other_programs_find_disks_for_both_right() {
+    let raw = IMAGES.join("minimal.img");
+    judge("sfdisk", [OsStr::new("-V"), raw.as_os_str()]);
+    if let Some(text) = judge("sfdisk", [OsStr::new("-d"), raw.as_os_str()]) {
+        assert!(text.contains("label: gpt") && text.contains("LegacyBIOSBootable"), "{text}");
+    }
+}
+
+#[test]
 fn other_programs_find_cds_right() {
     let iso = IMAGES.join("minimal.iso");
     let arguments = [
@@ -108,8 +129,8 @@ fn other_programs_find_cds_right() {
 #[test]
 fn the_same_system_gives_the_same_bytes() {
     let again = tempfile::tempdir().expect("a folder");
-    build("raw-bios,iso-bios", again.path());
-    for name in ["minimal-bios.img", "minimal.iso"] {
+    build("raw-bios,iso-bios,raw", again.path());
+    for name in ["minimal-bios.img", "minimal.iso", "minimal.img"] {
         let read = |dir: &Path| std::fs::read(dir.join(name)).expect("the image");
         assert!(read(again.path()) == read(&IMAGES), "{name} differs");
     }
@@ -121,6 +142,6 @@ fn arm64_has_no_bios() {
     let path = dir.path().to_str().expect("a UTF-8 path");
     let finished = moby(["build", "--arch", "arm64", "--format", "raw-bios", "--dir", path, "blueprints/minimal.yml"]);
     assert_ne!(finished.status, Some(0));
-    assert!(finished.stderr.contains("there is no BIOS on arm64"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("raw-bios cannot be made for arm64"), "{}", finished.stderr);
     assert_eq!(std::fs::read_dir(dir.path()).expect("the folder").count(), 0);
 }

@@ -1,23 +1,11 @@
-//! What outputs for BIOS share: the loader's configuration, and the refusal of what BIOS cannot boot.
+//! What outputs for BIOS share: the configuration of syslinux and isolinux.
 
-use super::System;
 use crate::Arch;
 use crate::error::{Error, Result};
-use crate::rootfs::assemble::Kernel;
 
 /// Bytes of a kernel command line on x86 (COMMAND_LINE_SIZE in Linux's arch/x86/include/asm/setup.h) without the zero
 /// at its end.
 const COMMAND_LINE_LIMIT: usize = 2047;
-
-/// The kernel of a system that is to boot by BIOS.
-pub fn kernel(system: &System) -> Result<&Kernel> {
-    if system.arch != Arch::Amd64 {
-        return Err(Error::usage(format!("there is no BIOS on {}", system.arch)).hint("use an output for UEFI"));
-    }
-    system.kernel.as_ref().ok_or_else(|| {
-        Error::usage("the blueprint has no kernel, so there is nothing to boot").hint("give it a `kernel` section")
-    })
-}
 
 /// The configuration of syslinux and isolinux: one kernel, no menu, no waiting.
 pub fn configuration(kernel: &str, initrd: &str, command_line: &str) -> Result<String> {

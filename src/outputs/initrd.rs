@@ -99,18 +99,6 @@ impl<'s> Initrd<'s> {
         holds(path, microcode.chain(padding).chain(segments))
     }
 
-    /// The same bytes as one file of the store, for trees that have the initrd as a file. It is gone when the folder is
-    /// dropped.
-    pub fn file(&self, options: &Options<'_>) -> Result<(tempfile::TempDir, Content)> {
-        let folder = options.store.temporary_folder()?;
-        let path = folder.path().join("initrd.img");
-        let mut out = OutputFile::create(&path)?;
-        self.write(&mut out)?;
-        out.commit()?;
-        let content = Content::host_file(&path)?;
-        Ok((folder, content))
-    }
-
     /// The same bytes as a source: for formats that have the initrd inside, where its size stands in front of it.
     pub fn source(&self) -> Result<Joined> {
         let mut parts: Vec<Arc<dyn Source>> = Vec::new();

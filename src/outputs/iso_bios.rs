@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use super::initrd::Initrd;
-use super::{Options, OutputFile, System, Target, bios, sparse};
-use crate::error::Result;
+use super::{Options, OutputFile, System, Target, bios, sparse, uki};
+use crate::error::{Error, Result};
 use crate::formats::disk::Output;
 use crate::formats::iso9660::{BootImage, Hybrid, Iso, Options as IsoOptions};
 use crate::formats::source::Source;
@@ -15,6 +15,12 @@ use crate::rootfs::stage1::{self, Purpose, RootKind};
 use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree};
 use crate::store::Digest;
 
+/// The component that finds the root.
+const STAGE1: &str = "components/stage1";
+/// The component that has the loader.
+const ISOLINUX: &str = "components/isolinux";
+/// Bytes of what BIOS runs from the boot record, at most.
+const BOOT_CODE_LIMIT: u64 = 512;
 /// Where the loader and the initramfs lie, beside the kernel that every root has in `boot/`.
 const PROGRAM: &str = "boot/isolinux/isolinux.bin";
 const MODULE: &str = "boot/isolinux/ldlinux.c32";
@@ -25,15 +31,20 @@ const CAPABILITY: &[u8] = b"security.capability";
 
 /// Writes the image and returns its name.
 pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
-    let kernel = bios::kernel(system)?;
-    let loader = |path: &str| options.component_file("components/isolinux", system.arch, path);
-    let stage1 = options.component("components/stage1", system.arch)?;
-    let mut out = OutputFile::stream(target, ".iso")?;
+    let kernel = uki::kernel(system)?;
+    let stage1 = options.component(STAGE1, system.arch)?;
+    let isolinux = |path| options.component_file(ISOLINUX, system.arch, path);
+    let out = OutputFile::stream(target, ".iso")?;
     warn_of_capabilities(&system.tree, options)?;
     let purpose = Purpose { root: RootKind::Iso9660, verity: false, container: None };
     let initramfs = stage1::initramfs(&stage1, &system.tree, &purpose, options.time)?;
     let finder = System { tree: initramfs.tree, ..system.clone() };
-    let (_folder, initrd) = Initrd::make(&finder, options)?.file(options)?;
+    // A tree holds files with their digests, so the initrd becomes one.
+    let scratch = options.store.temporary_folder()?;
+    let initrd_path = scratch.path().join("initrd.img");
+    let mut initrd = OutputFile::create(&initrd_path)?;
+    Initrd::make(&finder, options)?.write(&mut initrd)?;
+    initrd.commit()?;
     let task = options.ui.task("write", "iso", None);
 
     let mut tree = system.tree.clone();
@@ -42,16 +53,16 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
         let inode = Inode { meta: Meta::root(0o644, options.time), kind: Kind::File(content), origin };
         tree.insert(path.as_bytes(), inode, &Meta::root(0o755, options.time)).map(drop)
     };
-    put(PROGRAM, loader("usr/lib/ISOLINUX/isolinux.bin")?)?;
-    put(MODULE, loader("usr/lib/syslinux/modules/bios/ldlinux.c32")?)?;
-    put(INITRD, initrd)?;
+    put(PROGRAM, isolinux("usr/lib/ISOLINUX/isolinux.bin")?)?;
+    put(MODULE, isolinux("usr/lib/syslinux/modules/bios/ldlinux.c32")?)?;
+    put(INITRD, Content::host_file(&initrd_path)?)?;
     put(CONFIGURATION, Content::bytes(kernel.cmdline.as_bytes()))?;
     let mut iso_options = IsoOptions {
         label: String::new(),
         time: options.time,
         joliet: false,
         boot: vec![BootImage::Program(PROGRAM.as_bytes().to_vec())],
-        hybrid: Some(Hybrid { boot_code: loader("usr/lib/ISOLINUX/isohdpfx.bin")?.read(1 << 10)? }),
+        hybrid: Some(Hybrid { boot_code: isolinux("usr/lib/ISOLINUX/isohdpfx.bin")?.read(BOOT_CODE_LIMIT)? }),
     };
     // The name comes from everything that is in the image but itself.
     iso_options.label = label(&Iso::new(&tree, &iso_options)?.identity());
@@ -63,10 +74,9 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
         tree.inode_mut(id).kind = Kind::File(Content::bytes(configuration.into_bytes()));
     }
     let iso = Iso::new(&tree, &iso_options)?;
-    match out.file() {
-        Some(file) => sparse::write(&iso, Output::new(file, out.path())?)?,
-        None => iso.write_to(&mut out)?,
-    }
+    let file =
+        out.file().ok_or_else(|| Error::usage("iso-bios cannot go to standard output").hint("use --dir and --name"))?;
+    sparse::write(&iso, Output::new(file, out.path())?)?;
     task.advance(iso.size());
     Ok(vec![out.commit()?])
 }

@@ -4,6 +4,7 @@
 //! failed build leaves the old files or none.
 
 mod bios;
+mod bios_disk;
 mod component;
 mod docker;
 mod file;
@@ -12,7 +13,6 @@ mod initrd;
 mod iso_bios;
 mod iso_efi_initrd;
 mod kernel_initrd;
-mod raw_bios;
 mod root_file_system;
 mod sparse;
 mod tar;
@@ -65,6 +65,14 @@ pub enum Format {
     KernelInitrd,
     /// Kernel, initrd and command line in one tar archive.
     TarKernelInitrd,
+    /// A disk for BIOS and for UEFI.
+    Raw,
+    /// A disk for BIOS.
+    RawBios,
+    /// The same as qcow2.
+    Qcow2Bios,
+    /// A CD for BIOS, and a disk at the same time.
+    IsoBios,
     /// Kernel, initramfs, command line, and the root as squashfs.
     KernelSquashfs,
     /// Kernel, initramfs, command line, and the root as erofs.
@@ -81,12 +89,6 @@ pub enum Format {
     Qcow2Efi,
     /// A CD for UEFI.
     IsoEfiInitrd,
-    /// A disk for BIOS.
-    RawBios,
-    /// The same as qcow2.
-    Qcow2Bios,
-    /// A CD for BIOS, and a disk at the same time.
-    IsoBios,
     /// A disk for Hyper-V.
     Vhdx,
     /// A disk for older Hyper-V, fixed.
@@ -179,6 +181,38 @@ impl Format {
             purpose: "the root file system with a Dockerfile, for docker or podman build",
         },
         Description {
+            format: Format::RawBios,
+            name: "raw-bios",
+            suffixes: &["-bios.img"],
+            arches: AMD64,
+            firmware: "BIOS",
+            purpose: "disks and USB sticks, any hypervisor",
+        },
+        Description {
+            format: Format::Qcow2Bios,
+            name: "qcow2-bios",
+            suffixes: &[".qcow2"],
+            arches: AMD64,
+            firmware: "BIOS",
+            purpose: "QEMU, libvirt, Proxmox, OpenStack",
+        },
+        Description {
+            format: Format::IsoBios,
+            name: "iso-bios",
+            suffixes: &[".iso"],
+            arches: AMD64,
+            firmware: "BIOS",
+            purpose: "CDs, virtual media, USB sticks; the root stays there",
+        },
+        Description {
+            format: Format::Raw,
+            name: "raw",
+            suffixes: &[".img"],
+            arches: AMD64,
+            firmware: "BIOS, UEFI",
+            purpose: "disks and USB sticks for any machine",
+        },
+        Description {
             format: Format::Squashfs,
             name: "squashfs",
             suffixes: &[".squashfs"],
@@ -225,30 +259,6 @@ impl Format {
             arches: BOTH,
             firmware: "UEFI",
             purpose: "CDs, virtual media, USB sticks",
-        },
-        Description {
-            format: Format::RawBios,
-            name: "raw-bios",
-            suffixes: &["-bios.img"],
-            arches: AMD64,
-            firmware: "BIOS",
-            purpose: "a disk for older PCs and virtual machines",
-        },
-        Description {
-            format: Format::Qcow2Bios,
-            name: "qcow2-bios",
-            suffixes: &[".qcow2"],
-            arches: AMD64,
-            firmware: "BIOS",
-            purpose: "the same for QEMU, libvirt, OpenStack",
-        },
-        Description {
-            format: Format::IsoBios,
-            name: "iso-bios",
-            suffixes: &[".iso"],
-            arches: AMD64,
-            firmware: "BIOS",
-            purpose: "a CD or USB stick with the root on it",
         },
         Description {
             format: Format::Vhdx,
@@ -331,10 +341,11 @@ impl Format {
     pub fn is_disk(self) -> bool {
         matches!(
             self,
-            Format::RawEfi
-                | Format::Qcow2Efi
+            Format::Raw
                 | Format::RawBios
                 | Format::Qcow2Bios
+                | Format::RawEfi
+                | Format::Qcow2Efi
                 | Format::Vhdx
                 | Format::Vhd
                 | Format::DynamicVhd
@@ -369,6 +380,10 @@ impl Format {
             Format::Docker => docker::write(system, target, options),
             Format::KernelInitrd => kernel_initrd::write(system, target, options),
             Format::TarKernelInitrd => tar_kernel_initrd::write(system, target, options),
+            Format::Raw => bios_disk::write_both(self, Container::Raw, system, target, options),
+            Format::RawBios => bios_disk::write(self, Container::Raw, system, target, options),
+            Format::Qcow2Bios => bios_disk::write(self, Container::Qcow2, system, target, options),
+            Format::IsoBios => iso_bios::write(system, target, options),
             Format::KernelSquashfs => {
                 root_file_system::write_with_kernel(FileSystem::Squashfs, self, system, target, options)
             }
@@ -379,9 +394,6 @@ impl Format {
             Format::Erofs => root_file_system::write(FileSystem::Erofs, system, target, options),
             Format::Uki => uki::write(system, target, options),
             Format::IsoEfiInitrd => iso_efi_initrd::write(system, target, options),
-            Format::RawBios => raw_bios::write(self, Container::Raw, system, target, options),
-            Format::Qcow2Bios => raw_bios::write(self, Container::Qcow2, system, target, options),
-            Format::IsoBios => iso_bios::write(system, target, options),
             Format::RawEfi | Format::Aws => uefi_disk::write(self, Container::Raw, system, target, options),
             Format::Qcow2Efi => uefi_disk::write(self, Container::Qcow2, system, target, options),
             Format::Vhdx => uefi_disk::write(self, Container::Vhdx, system, target, options),

@@ -52,14 +52,15 @@ pub fn write(
     options: &Options<'_>,
 ) -> Result<Vec<PathBuf>> {
     let multiple = if container == Container::Gcp { GIB } else { 1 };
-    write_disk(format, container, &plan(system, multiple, options)?, target, options)
+    let plan = || plan(system, multiple, options);
+    write_disk(format, container, plan, target, options)
 }
 
-/// Writes a planned disk in a container and returns the file's name.
-pub fn write_disk(
+/// The same for any disk.
+pub fn write_disk<D: Source>(
     format: Format,
     container: Container,
-    disk: &dyn Source,
+    plan: impl FnOnce() -> Result<D>,
     target: &Target,
     options: &Options<'_>,
 ) -> Result<Vec<PathBuf>> {
@@ -74,14 +75,15 @@ pub fn write_disk(
             );
         }
     };
+    let disk = plan()?;
     let task = options.ui.task("write", description.name, None);
     let mut out = OutputFile::create(&path)?;
     if container == Container::Raw {
-        sparse::write(disk, output(&out)?)?;
+        sparse::write(&disk, output(&out)?)?;
     } else {
         // Containers say in front what is behind, so the disk is read more than once.
         let raw = options.store.temporary_file()?;
-        sparse::write(disk, Output::new(raw.as_file(), raw.path())?)?;
+        sparse::write(&disk, Output::new(raw.as_file(), raw.path())?)?;
         let file = raw.as_file().try_clone().at("opening", raw.path())?;
         let raw_file = RawFile::new(file, raw.path())?;
         let identity = Identity::from_digest(&disk.identity());
@@ -156,21 +158,30 @@ fn plan(system: &System, multiple: u64, options: &Options<'_>) -> Result<Disk> {
         let partition = gpt::Partition::new(gpt::EFI_SYSTEM, LABEL, Arc::clone(&volume) as Arc<dyn Source>);
         Disk::new(vec![partition], gpt::Options { size, ..gpt::Options::default() })
     };
-    let least = disk(0)?.size();
+    let wanted = wanted_size(disk(0)?.size(), options)?;
+    disk(wanted.checked_next_multiple_of(multiple).unwrap_or(wanted))
+}
+
+/// The size that was asked for; `least` if none was.
+pub fn wanted_size(least: u64, options: &Options<'_>) -> Result<u64> {
     let wanted = options.size.unwrap_or(least);
     if wanted < least {
         return Err(Error::usage(format!("--size gives {wanted} bytes, and the disk needs {least}"))
             .hint(format!("--size {}M, or leave it away", least.div_ceil(1 << 20))));
     }
-    disk(wanted.checked_next_multiple_of(multiple).unwrap_or(wanted))
+    Ok(wanted)
 }
 
 /// A FAT volume with an image under the name that firmware starts by itself (UEFI 2.10, 3.5.1.1).
 pub fn volume(arch: Arch, image: Arc<dyn Source>, kind: Option<fat::Kind>, free: u64, time: i64) -> Result<Fat> {
-    let name = match arch {
-        Arch::Amd64 => "BOOTX64.EFI",
-        Arch::Arm64 => "BOOTAA64.EFI",
-    };
-    let file = fat::File { path: format!("EFI/BOOT/{name}"), content: Some(image) };
+    let file = fat::File { path: program_path(arch).to_owned(), content: Some(image) };
     Fat::new(&[file], &fat::Options { kind, label: LABEL.to_owned(), time, free, ..fat::Options::default() })
+}
+
+/// The name in an EFI system partition that firmware starts by itself.
+pub fn program_path(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Amd64 => "EFI/BOOT/BOOTX64.EFI",
+        Arch::Arm64 => "EFI/BOOT/BOOTAA64.EFI",
+    }
 }
