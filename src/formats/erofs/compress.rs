@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn clusters_read_back() {
         let text: Vec<u8> = (0..30_000u32).flat_map(|n| format!("line {}\n", n % 1000).into_bytes()).collect();
-        let mixed = [&text[..50_000], &(0..20_000u32).map(|n| (n * n >> 5) as u8).collect::<Vec<_>>()[..]].concat();
+        let mixed = [&text[..50_000], &(0..20_000u32).map(|n| ((n * n) >> 5) as u8).collect::<Vec<_>>()[..]].concat();
         for compression in [Compression::Lz4Fast, Compression::Lz4] {
             let mut compressor = Compressor::new(compression).unwrap();
             for (input, room) in [(&text, 0), (&text, 4000), (&mixed, 0), (&mixed, 4000), (&text[..100].to_vec(), 4000)]

@@ -46,6 +46,20 @@ pub(super) struct Done {
     pub raw: Vec<u8>,
 }
 
+/// Memory for a job, used again and again: what one thread gives back another one's allocator would not reuse.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    blocks: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+impl Done {
+    /// Gives the memory back.
+    pub fn buffers(self) -> Buffers {
+        Buffers { blocks: self.blocks, raw: self.raw }
+    }
+}
+
 /// What was made of a file or a part of one.
 #[derive(Debug)]
 pub(super) struct Piece {
@@ -109,33 +123,40 @@ pub(super) fn own_content<'t>(scan: &Scan<'t>, number: u32) -> Option<&'t Conten
 pub(super) struct Worker {
     source: Source,
     compressor: Option<Compressor>,
-    raw: Vec<u8>,
 }
 
 impl Worker {
     /// A thread's reader and compressor.
     pub fn new(compression: Compression) -> Worker {
-        Worker { source: Source::default(), compressor: Compressor::new(compression), raw: Vec::new() }
+        Worker { source: Source::default(), compressor: Compressor::new(compression) }
     }
 
     /// Does a job in a buffer that was used before. Whole files are checked here, parts of a file by who takes them in
     /// their order.
-    pub fn work(&mut self, scan: &Scan<'_>, mut blocks: Vec<u8>, job: Job) -> Result<Done> {
+    pub fn work(&mut self, scan: &Scan<'_>, buffers: Buffers, job: Job) -> Result<Done> {
+        let Buffers { mut blocks, mut raw } = buffers;
         blocks.clear();
-        let (mut tails, mut pieces, mut raw) = (Vec::new(), Vec::new(), Vec::new());
+        raw.clear();
+        // In full at once: growing by doubling would take twice as much.
+        blocks.reserve_exact((JOB_BYTES + BLOCK) as usize);
+        if self.compressor.is_some() {
+            raw.reserve_exact(JOB_BYTES as usize);
+        }
+        let (mut tails, mut pieces) = (Vec::new(), Vec::new());
         match &job {
             Job::Nodes(range) => {
                 for number in range.clone() {
                     let Some(content) = own_content(scan, number) else { continue };
                     let node = &scan.nodes[number as usize];
-                    pieces.push(self.file(node, content, &mut blocks, &mut tails)?);
+                    pieces.push(self.file(node, content, &mut raw, &mut blocks, &mut tails)?);
                 }
             }
             Job::Part(number, offset, compressed) => {
                 if let Some(content) = own_content(scan, *number) {
                     let node = &scan.nodes[*number as usize];
                     let length = (content.size - offset).min(JOB_BYTES);
-                    let packs = *compressed.get_or_init(|| self.gets_smaller(content));
+                    let packs = *compressed.get_or_init(|| self.gets_smaller(content, &mut raw));
+                    raw.clear();
                     if packs && let Some(compressor) = &mut self.compressor {
                         read(&mut self.source, content, *offset, length, &mut raw)?;
                         let ends = offset + length == content.size;
@@ -154,17 +175,24 @@ impl Worker {
         Ok(Done { job, blocks, tails, pieces, raw })
     }
 
-    fn file(&mut self, node: &Node, content: &Content, blocks: &mut Vec<u8>, tails: &mut Vec<u8>) -> Result<Piece> {
+    fn file(
+        &mut self,
+        node: &Node,
+        content: &Content,
+        raw: &mut Vec<u8>,
+        blocks: &mut Vec<u8>,
+        tails: &mut Vec<u8>,
+    ) -> Result<Piece> {
         let start = blocks.len();
         if let Some(compressor) = &mut self.compressor {
-            self.raw.clear();
-            read(&mut self.source, content, 0, content.size, &mut self.raw)?;
-            if Digest::of(&self.raw) != content.digest {
+            raw.clear();
+            read(&mut self.source, content, 0, content.size, raw)?;
+            if Digest::of(raw) != content.digest {
                 return Err(changed(content));
             }
             let first_tail = tails.len();
             let fits = |tail| index::tail_fits(node.fixed(), node.size, tail);
-            let made = compressor.compress(&self.raw, fits, blocks, tails);
+            let made = compressor.compress(raw, fits, blocks, tails);
             let with_index = index::end(node.fixed(), node.size) + made.tail as u64;
             let size = (blocks.len() - start) as u64 + with_index.next_multiple_of(SLOT);
             let flat_tail = node.size - node.in_blocks();
@@ -176,7 +204,7 @@ impl Worker {
             }
             blocks.truncate(start);
             tails.truncate(first_tail);
-            blocks.extend_from_slice(&self.raw);
+            blocks.extend_from_slice(raw);
         } else {
             read(&mut self.source, content, 0, content.size, blocks)?;
             if Digest::of(&blocks[start..]) != content.digest {
@@ -188,17 +216,17 @@ impl Worker {
 
     /// Whether a large file is compressed: samples of it get smaller. Its first part is written before the last one is
     /// read, so this cannot wait for the result. What cannot be read fails later.
-    fn gets_smaller(&mut self, content: &Content) -> bool {
+    fn gets_smaller(&mut self, content: &Content, raw: &mut Vec<u8>) -> bool {
         let Some(compressor) = &mut self.compressor else { return false };
         let (mut read_bytes, mut blocks) = (0, Vec::new());
         for sample in 0..SAMPLES {
-            self.raw.clear();
+            raw.clear();
             let offset = (content.size - SAMPLE_BYTES) / (SAMPLES - 1) * sample;
-            if read(&mut self.source, content, offset, SAMPLE_BYTES, &mut self.raw).is_err() {
+            if read(&mut self.source, content, offset, SAMPLE_BYTES, raw).is_err() {
                 return true;
             }
-            compressor.compress(&self.raw, |_| false, &mut blocks, &mut Vec::new());
-            read_bytes += self.raw.len();
+            compressor.compress(raw, |_| false, &mut blocks, &mut Vec::new());
+            read_bytes += raw.len();
         }
         blocks.len() * 100 < read_bytes * 98
     }
@@ -219,6 +247,7 @@ impl Worker {
 /// Appends a part of a content.
 fn read(source: &mut Source, content: &Content, offset: u64, length: u64, bytes: &mut Vec<u8>) -> Result<()> {
     let start = bytes.len();
+    bytes.reserve_exact(length as usize);
     bytes.resize(start + length as usize, 0);
     source.read(content, offset, &mut bytes[start..])
 }

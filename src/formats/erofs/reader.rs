@@ -351,8 +351,11 @@ fn wrong(nid: u64, what: &str) -> Error {
     Error::refused(format!("inode {nid} of the erofs image: {what}"))
 }
 
+/// Name and value.
+type Xattr = (Vec<u8>, Vec<u8>);
+
 /// An extended attribute from its entry, and the bytes that it takes.
-fn xattr(nid: u64, entry: &[u8]) -> Result<((Vec<u8>, Vec<u8>), usize)> {
+fn xattr(nid: u64, entry: &[u8]) -> Result<(Xattr, usize)> {
     let name_end = XATTR_ENTRY_SIZE + usize::from(entry[0]);
     let end = name_end + usize::from(u16_at(entry, 2));
     let prefix = xattrs::prefix(entry[1]).ok_or_else(|| wrong(nid, "an extended attribute of an unknown kind"))?;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::compress::Clusters;
 use super::directory;
-use super::files::{self, Done, Job, Piece, Worker};
+use super::files::{self, Buffers, Done, Job, Piece, Worker};
 use super::format::{
     BLOCK, FileType, Inode, Layout, SLOT, SLOTS, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, Superblock, compatible, device,
     incompatible, xattr_count,
@@ -45,7 +45,11 @@ pub fn write(tree: &Tree, out: &mut (impl Write + Seek), options: &Options<'_>) 
         files::jobs(&scan),
         || Worker::new(options.compression),
         |worker, job| worker.work(&scan, spare.take(), job),
-        |done| image.files(done).map(|buffer| spare.give(buffer)),
+        |done| {
+            image.files(&done)?;
+            spare.give(done.buffers());
+            Ok(())
+        },
     )?;
     image.folders()?;
     let end = image.next_block;
@@ -73,14 +77,14 @@ pub fn write(tree: &Tree, out: &mut (impl Write + Seek), options: &Options<'_>) 
 
 /// Buffers to be used again: a new one of a MiB costs as much as copying it.
 #[derive(Default)]
-struct Spare(Mutex<Vec<Vec<u8>>>);
+struct Spare(Mutex<Vec<Buffers>>);
 
 impl Spare {
-    fn take(&self) -> Vec<u8> {
+    fn take(&self) -> Buffers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    fn give(&self, buffer: Vec<u8>) {
+    fn give(&self, buffer: Buffers) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
 }
@@ -149,42 +153,44 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
         self.out.write_all(bytes).map_err(write_error)
     }
 
-    /// Takes the results of a job, in their order, and returns the buffer.
-    fn files(&mut self, done: Done) -> Result<Vec<u8>> {
+    /// Takes the results of a job, in their order.
+    fn files(&mut self, done: &Done) -> Result<()> {
         let mut block = self.next_block;
         self.blocks(&done.blocks)?;
         let mut tails = done.tails.as_slice();
-        let mut pieces = done.pieces.into_iter();
-        let mut take = |piece: Piece| {
+        let mut pieces = done.pieces.iter();
+        let mut take = |piece: &'_ Piece| {
             let (tail, rest) = tails.split_at(piece.tail);
             tails = rest;
             let first = block;
             block += (piece.blocks as u64 / BLOCK) as u32;
-            (first, tail, piece)
+            (first, tail)
         };
-        match done.job {
+        match &done.job {
             Job::Nodes(range) => {
-                for number in range {
+                for number in range.clone() {
                     let own = files::own_content(self.scan, number).and_then(|_| pieces.next());
-                    match own.map(&mut take) {
-                        Some((first, tail, piece)) => {
+                    match own {
+                        Some(piece) => {
+                            let (first, tail) = take(piece);
                             self.placed[number as usize].first_block = first;
-                            self.file(number, piece.extents, tail)?;
+                            self.file(number, piece.extents.as_deref(), tail)?;
                         }
                         None => self.without_own_data(number)?,
                     }
                 }
             }
             Job::Part(number, offset, _) => {
+                let (number, offset) = (*number, *offset);
                 let (Some(content), Some(piece)) = (files::own_content(self.scan, number), pieces.next()) else {
-                    return Ok(done.blocks);
+                    return Ok(());
                 };
-                let (first, tail, piece) = take(piece);
+                let (first, tail) = take(piece);
                 if offset == 0 {
                     self.large = Hasher::new();
                     self.placed[number as usize].first_block = first;
                 }
-                let length = match piece.extents {
+                let length = match &piece.extents {
                     Some(extents) => {
                         self.large_extents.get_or_insert_default().extend(extents);
                         self.large.update(&done.raw);
@@ -201,19 +207,19 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
                         return Err(changed(content));
                     }
                     let extents = self.large_extents.take();
-                    self.file(number, extents, tail)?;
+                    self.file(number, extents.as_deref(), tail)?;
                 }
             }
         }
-        Ok(done.blocks)
+        Ok(())
     }
 
     /// Writes the inode of a file with data of its own.
-    fn file(&mut self, number: u32, extents: Option<Vec<Extent>>, tail: &[u8]) -> Result<()> {
+    fn file(&mut self, number: u32, extents: Option<&[Extent]>, tail: &[u8]) -> Result<()> {
         let node = &self.scan.nodes[number as usize];
-        self.inode(number, extents.as_deref(), tail)?;
+        self.inode(number, extents, tail)?;
         if let Some(extents) = extents.filter(|_| node.shared) {
-            self.shared.insert(number, Clusters { extents, tail: tail.len() });
+            self.shared.insert(number, Clusters { extents: extents.to_vec(), tail: tail.len() });
         }
         Ok(())
     }

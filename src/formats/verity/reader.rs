@@ -93,14 +93,17 @@ pub fn verify(
     Ok((superblock, wrong))
 }
 
-/// Hashes blocks (number of the first one, blocks, expected hashes) and finds the first wrong one.
+/// Number of the first block, blocks, expected hashes.
+type Job = (u64, Vec<u8>, Vec<u8>);
+
+/// Hashes blocks and finds the first wrong one.
 fn check(
     hasher: &BlockHasher,
     level: Option<u32>,
-    jobs: impl Iterator<Item = Result<(u64, Vec<u8>, Vec<u8>)>> + Send,
+    jobs: impl Iterator<Item = Result<Job>> + Send,
 ) -> Result<Option<Mismatch>> {
     let mut wrong = None;
-    let work = |_: &mut (), job: Result<(u64, Vec<u8>, Vec<u8>)>| {
+    let work = |_: &mut (), job: Result<Job>| {
         let (first, blocks, expected) = job?;
         let found = hasher.blocks(&blocks);
         let hashes = found.as_chunks::<32>().0.iter().zip(expected.as_chunks::<32>().0);
@@ -130,4 +133,4 @@ fn read_at(hash: &mut (impl Read + Seek), at: u64, length: u64) -> Result<Vec<u8
 }
 
 /// Hashes of one job stand in whole blocks, so that no job needs half a block.
-const _: () = assert!(JOB_BYTES / BLOCK % HASHES == 0);
+const _: () = assert!((JOB_BYTES / BLOCK).is_multiple_of(HASHES));
