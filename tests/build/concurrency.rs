@@ -16,7 +16,7 @@ fn builds_that_share_a_cold_store_all_succeed_alike() {
     let mut images = Images::default();
     images.image("app:1", &awkward_layers(), Packing::Gzip, "amd64");
     let large = layer(&[Member::file("large", &noise(1, 9_000_000)), Member::file("other", &noise(2, 3_000_000))]);
-    images.image("large:1", &[large.clone()], Packing::Zstd, "amd64");
+    images.image("large:1", std::slice::from_ref(&large), Packing::Zstd, "amd64");
     images.image("same:1", &[large], Packing::Docker, "amd64");
     let server = Server::honest(images);
     let host = server.host();
