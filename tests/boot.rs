@@ -113,6 +113,39 @@ fn the_guests_exit_status_is_that_of_moby_run() {
     assert_eq!(machine.wait(BOOT), 7, "{}", machine.console());
 }
 
+/// The components that the other tests do not boot: runc, dhcpcd, certificates, poweroff.
+fn components(arch: &str) {
+    if !ready(arch) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    build(arch, "tests/boot/components.yml", dir.path());
+    let mut machine = start(arch, "components", dir.path(), &[]);
+    for text in [
+        "onboot 000-sysctl: exit status 0",
+        "onboot 001-dhcpcd: exit status 0",
+        "look: -----BEGIN CERTIFICATE-----",
+        "look: 1",
+        "inet 10.0.2.",
+        "nameserver 10.0.2.3",
+        "onboot 002-look: exit status 0",
+        "service poweroff: started",
+    ] {
+        machine.expect(text, BOOT);
+    }
+    assert_eq!(machine.wait(BOOT), 0, "{}", machine.console());
+}
+
+#[test]
+fn components_work_on_amd64() {
+    components("amd64");
+}
+
+#[test]
+fn components_work_on_arm64() {
+    components("arm64");
+}
+
 /// `kill -9` of `moby run` must not leave QEMU behind.
 #[test]
 fn qemu_ends_with_moby_run() {
