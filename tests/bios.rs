@@ -1,4 +1,5 @@
 //! Images that boot by BIOS: judged by other programs, and booted under SeaBIOS.
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 #[path = "formats/judge.rs"]
 mod judge;
