@@ -211,12 +211,8 @@ impl Toolchain {
             command.arg("--config").arg(setting);
         }
         // From the root folder: cargo looks for settings in the current folder and all above it.
-        command.current_dir("/").env_clear();
-        for (name, value) in env::vars_os() {
-            if passed(name.as_bytes()) {
-                command.env(name, value);
-            }
-        }
+        command.current_dir("/");
+        clear_environment(&mut command);
         let flags = self.flags.join("\u{1f}");
         command
             .env("RUSTC", place.join("bin/rustc"))
@@ -268,6 +264,16 @@ impl Toolchain {
             if read == 0 {
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Hides everything of the environment that is not known to be harmless: flags, wrappers, preloaded libraries.
+pub(super) fn clear_environment(command: &mut Command) {
+    command.env_clear();
+    for (name, value) in env::vars_os() {
+        if passed(name.as_bytes()) {
+            command.env(name, value);
         }
     }
 }

@@ -1,13 +1,12 @@
 //! The machine's own Rust toolchain, for the machine's own architecture.
 
 use std::env;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::cargo::{Toolchain, quoted};
+use super::cargo::{Toolchain, clear_environment, quoted};
 use super::{multiarch, target_triple};
 use crate::Arch;
 use crate::error::{Error, IoContext, Result};
@@ -118,10 +117,9 @@ fn c_library(arch: Arch) -> Result<String> {
 fn answer(program: &Path, arguments: &[&str]) -> Result<String> {
     let asked = || format!("{} {}", program.display(), arguments.join(" "));
     let mut command = Command::new(program);
-    command.args(arguments).current_dir("/").env("LC_ALL", "C");
-    for name in ["RUSTFLAGS", "RUSTC_WRAPPER", "LD_LIBRARY_PATH"].map(OsStr::new) {
-        command.env_remove(name);
-    }
+    command.args(arguments).current_dir("/");
+    clear_environment(&mut command);
+    command.env("LC_ALL", "C");
     let output = command.output().at("running", program)?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
