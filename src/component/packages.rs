@@ -1,7 +1,7 @@
 //! The files of Debian packages on top of each other, as dpkg unpacks them.
 
 use crate::error::{Context, Error, Result};
-use crate::rootfs::{Content, Inode, InodeId, Kind, Meta, Origin, OriginId, Place, Tree};
+use crate::rootfs::{InodeId, Kind, Meta, Origin, OriginId, Tree, apply_entry};
 use crate::store::{Entry, EntryKind, Layer};
 
 /// The location in the origin of what came from a package.
@@ -52,21 +52,7 @@ fn merge_entry(tree: &mut Tree, layer: &Layer, entry: &Entry, missing: &Meta, or
             return Err(replaced(tree, path, &entry.kind, there));
         }
     }
-    let kind = match &entry.kind {
-        EntryKind::HardLink(target) => return tree.link(path, target, missing, origin),
-        EntryKind::Folder => Kind::folder(),
-        EntryKind::File { offset, size, digest } => {
-            let place = Place::File { file: layer.file.clone(), offset: *offset };
-            Kind::File(Content { size: *size, digest: *digest, place })
-        }
-        EntryKind::Symlink(target) => Kind::Symlink(target.as_slice().into()),
-        EntryKind::CharacterDevice { major, minor } => Kind::CharacterDevice { major: *major, minor: *minor },
-        EntryKind::BlockDevice { major, minor } => Kind::BlockDevice { major: *major, minor: *minor },
-        EntryKind::Fifo => Kind::Fifo,
-    };
-    let (mode, uid, gid, mtime) = (entry.mode, entry.uid, entry.gid, entry.mtime);
-    let meta = Meta { mode, uid, gid, mtime, xattrs: entry.xattrs.clone() };
-    tree.insert(path, Inode { meta, kind, origin }, missing).map(drop)
+    apply_entry(tree, layer, entry, missing, origin)
 }
 
 fn is_folder(tree: &Tree, id: InodeId) -> bool {

@@ -45,12 +45,19 @@ pub fn merge_layer(tree: &mut Tree, layer: &Layer, whiteouts: bool, mtime: i64, 
         if whiteouts && split(&entry.path).1.starts_with(WHITEOUT) {
             continue;
         }
-        apply(tree, layer, entry, &missing, origin)?;
+        apply_entry(tree, layer, entry, &missing, origin)?;
     }
     Ok(())
 }
 
-fn apply(tree: &mut Tree, layer: &Layer, entry: &Entry, missing: &Meta, origin: OriginId) -> Result<()> {
+/// Puts one entry of a layer into the tree, in the place of what is there.
+pub(crate) fn apply_entry(
+    tree: &mut Tree,
+    layer: &Layer,
+    entry: &Entry,
+    missing: &Meta,
+    origin: OriginId,
+) -> Result<()> {
     let kind = match &entry.kind {
         EntryKind::HardLink(target) => return tree.link(&entry.path, target, missing, origin),
         EntryKind::Folder => Kind::folder(),

@@ -12,5 +12,6 @@ pub mod stage1;
 mod tree;
 
 pub use content::{Content, Place, write_error};
+pub(crate) use flatten::apply_entry;
 pub use flatten::{flatten, merge_layer};
 pub use tree::{Inode, InodeId, Kind, Meta, Origin, OriginId, Tree};
