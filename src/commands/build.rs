@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::formats::compress::Method;
 use crate::lock::{LockPlace, Resolver};
 use crate::net::Reason;
-use crate::outputs::{Format, Options, Target};
+use crate::outputs::{Format, Loaders, Options, Target};
 use crate::rootfs::assemble::assemble;
 use crate::rootfs::image_rules::GENERATED_TIME;
 use crate::run::disk::parse_size;
@@ -118,7 +118,7 @@ pub fn run(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> 
     let locked = Resolver { store: &store, net: &net, arch, pull, lock, locked, components }.lock(blueprint)?;
     let system = assemble(&locked, &store, ui, arch, time)?;
     let (compression, size) = (arguments.compression, arguments.size);
-    let options = Options { store: &store, ui, components, size, compression, time };
+    let options = Options { store: &store, ui, components, size, compression, time, loaders: Loaders::default() };
     for format in formats {
         let files = format.write(&system, &target, &options).context(format.description().name)?;
         if target_is_file(&target) {

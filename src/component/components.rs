@@ -94,13 +94,16 @@ impl<'a> Components<'a> {
         self.image_of(component, arch, true, Some(pins))
     }
 
+    /// The manifest of the component's image, if the store has all of it.
+    pub fn in_store(&self, component: &Component, arch: Arch) -> Result<Option<Descriptor>> {
+        let named = self.store.named(&format!("{}-{arch}", component.canonical()?))?;
+        Ok(named.filter(|manifest| self.store.has_image(manifest)))
+    }
+
     fn image_of(&self, component: &Component, arch: Arch, again: bool, pins: Option<&[Pin]>) -> Result<Built> {
         component.check_arch(arch)?;
         let name = format!("{}-{arch}", component.canonical()?);
-        if !again
-            && let Some(manifest) = self.store.named(&name)?
-            && self.store.has_image(&manifest)
-        {
+        if !again && let Some(manifest) = self.in_store(component, arch)? {
             return Ok(Built { name, manifest, reused: true });
         }
         let manifest = self.build(component, arch, pins).context(format_args!("building {}", component.reference))?;

@@ -6,7 +6,7 @@ use super::Options;
 use crate::Arch;
 use crate::error::{Context, Error, Result};
 use crate::rootfs::{Content, Kind, Tree, flatten};
-use crate::store::{ImageConfig, Manifest};
+use crate::store::{Digest, ImageConfig, Manifest};
 
 impl Options<'_> {
     /// The tree of a component of this project by its folder's name (`components/systemd-stub`). A folder of that name
@@ -18,6 +18,7 @@ impl Options<'_> {
     fn open_component(&self, name: &str, arch: Arch) -> Result<Tree> {
         let component = self.components.add(Path::new(name))?;
         let built = self.components.image(&component, arch, false)?;
+        self.loaders.took(name, built.manifest.digest);
         let manifest: Manifest = self.store.read_json(&built.manifest.digest)?;
         let config: ImageConfig = self.store.read_json(&manifest.config.digest)?;
         if manifest.layers.len() != config.rootfs.diff_ids.len() {
@@ -31,6 +32,12 @@ impl Options<'_> {
         let layers = manifest.layers.iter().zip(&config.rootfs.diff_ids);
         let layers: Vec<_> = layers.map(|(layer, diff_id)| self.store.layer(layer, diff_id)).collect::<Result<_>>()?;
         flatten(&layers, self.time)
+    }
+
+    /// The manifest of a loader component's image, if the store has it.
+    pub(super) fn loader_in_store(&self, name: &str, arch: Arch) -> Result<Option<Digest>> {
+        let component = self.components.add(Path::new(name))?;
+        self.components.in_store(&component, arch).map(|found| found.map(|manifest| manifest.digest))
     }
 
     /// A file of a component.

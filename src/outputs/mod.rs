@@ -19,6 +19,7 @@ mod tar;
 mod tar_kernel_initrd;
 mod uefi_disk;
 mod uki;
+mod up_to_date;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -27,6 +28,7 @@ pub use file::{OutputFile, Target};
 pub use filesystem::write_filesystem;
 use root_file_system::FileSystem;
 use uefi_disk::Container;
+pub use up_to_date::Loaders;
 
 use crate::Arch;
 use crate::component::Components;
@@ -34,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::formats::compress::Method;
 use crate::formats::vhd;
 pub use crate::rootfs::assemble::{Kernel, System};
-use crate::store::Store;
+use crate::store::{Hasher, Store};
 use crate::ui::Ui;
 
 /// How outputs are made.
@@ -52,6 +54,16 @@ pub struct Options<'a> {
     pub compression: Method,
     /// The time of everything that has none of its own, in seconds since the epoch.
     pub time: i64,
+    /// Which loader components were taken; none to begin with.
+    pub loaders: Loaders,
+}
+
+impl Options<'_> {
+    /// Adds what an output's bytes depend on to its digest. Every new option belongs here.
+    fn add_to(&self, hasher: &mut Hasher) {
+        let Options { store: _, ui: _, components: _, loaders: _, size, compression, time } = self;
+        hasher.field(format!("{size:?} {compression} {time}").as_bytes());
+    }
 }
 
 /// The outputs that can be made.
@@ -373,8 +385,12 @@ impl Format {
         self.description().suffixes.iter().map(|suffix| with_suffix(base, suffix)).collect()
     }
 
-    /// Makes the output's files.
+    /// Makes the output's files, if they are not there already.
     pub fn write(self, system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
+        up_to_date::write(self, system, target, options, || self.make(system, target, options))
+    }
+
+    fn make(self, system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
         match self {
             Format::Tar => tar::write(system, target, options),
             Format::Docker => docker::write(system, target, options),

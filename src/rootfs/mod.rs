@@ -10,6 +10,7 @@ pub mod image_rules;
 pub mod runtime_spec;
 pub mod stage1;
 mod tree;
+mod tree_digest;
 
 pub use content::{Content, Place, write_error};
 pub(crate) use flatten::apply_entry;

@@ -23,6 +23,27 @@ impl Store {
         Some(path)
     }
 
+    /// Puts a note in place as a derived thing: something small that may be lost or cut off in a crash, and is not synced.
+    /// Who reads it must see that it is whole.
+    pub fn put_note(&self, kind: &str, key: &Digest, bytes: &[u8]) -> Result<()> {
+        let path = self.derived_path(kind, key);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).at("making", folder)?;
+        }
+        let mut file = self.temporary_file()?;
+        file.write_all(bytes).at("writing", &path)?;
+        file.persist(&path).map(drop).map_err(|error| Error::io("writing", &path, error.error))
+    }
+
+    /// Removes a derived thing, if it is there.
+    pub fn remove_derived(&self, kind: &str, key: &Digest) -> Result<()> {
+        let path = self.derived_path(kind, key);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing", &path, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Puts a finished temporary file in place as a derived thing. Two builds may do so at once: the content is the
     /// same, and the rename of one replaces that of the other.
     pub fn put_derived(&self, kind: &str, key: &Digest, mut file: tempfile::NamedTempFile) -> Result<PathBuf> {

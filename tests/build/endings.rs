@@ -291,3 +291,31 @@ fn outputs_that_are_the_same_are_not_written_again() {
         assert!(path.symlink_metadata().unwrap().is_file());
     }
 }
+
+/// Looked at, not read: a segment that is gone from the store is not made again for an output that is there.
+#[test]
+fn outputs_that_are_the_same_are_not_read() {
+    use std::os::unix::fs::MetadataExt;
+    let place = images::place();
+    for format in ["kernel+initrd", "tar", "docker", "tar-kernel-initrd"] {
+        let build = |more: &[&str]| place.build(&[&["-f", format, "everything.yml"], more].concat()).well().out;
+        let first = build(&[]);
+        let names: Vec<_> = String::from_utf8(first.clone()).unwrap().lines().map(|name| place.path(name)).collect();
+        let inodes = || names.iter().map(|name| name.metadata().unwrap().ino()).collect::<Vec<_>>();
+        let before = inodes();
+        let _ = std::fs::remove_dir_all(place.path("store/derived/cpio-2"));
+        assert_eq!(build(&[]), first);
+        assert_eq!(inodes(), before, "{format}");
+        assert!(!place.path("store/derived/cpio-2").exists(), "{format}: compressed again for nothing");
+        // Everything that the bytes depend on counts.
+        let bytes = std::fs::read(&names[0]).unwrap();
+        let text = place.read("everything.yml");
+        let other = String::from_utf8(text.clone()).unwrap().replacen("contents: private", "contents: other", 1);
+        place.write("everything.yml", other);
+        build(&[]);
+        assert_ne!(inodes(), before, "{format}");
+        place.write("everything.yml", &text);
+        build(&[]);
+        assert!(std::fs::read(&names[0]).unwrap() == bytes, "{format}");
+    }
+}
