@@ -25,6 +25,7 @@ pub mod formats;
 pub mod lock;
 pub mod net;
 pub mod outputs;
+pub mod report;
 pub mod rootfs;
 pub mod run;
 pub mod store;

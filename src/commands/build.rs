@@ -14,9 +14,11 @@ use crate::error::{Context, Error, Result};
 use crate::formats::compress::Method;
 use crate::lock::{LockPlace, Resolver};
 use crate::net::Reason;
-use crate::outputs::{Format, Loaders, Options, Target};
+use crate::outputs::{Format, Loaders, Options, OutputFile, Target};
+use crate::report;
 use crate::rootfs::assemble::assemble;
 use crate::rootfs::image_rules::GENERATED_TIME;
+use crate::rootfs::write_error;
 use crate::run::disk::parse_size;
 use crate::ui::Ui;
 
@@ -65,6 +67,9 @@ pub struct BuildArguments {
     /// Size of disk images, in MiB or with M or G [default: what their content needs]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     size: Option<u64>,
+    /// Write NAME-timings.html and NAME-timings.json: what took how long, and what was reused
+    #[arg(long)]
+    timings: bool,
     /// Taken for LinuxKit's sake: no list of materials is written
     #[arg(long, hide = true)]
     no_sbom: bool,
@@ -72,6 +77,24 @@ pub struct BuildArguments {
 
 /// Runs the verb.
 pub fn run(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
+    if !arguments.timings {
+        return build(arguments, global, ui);
+    }
+    let (ui, timings) = ui.recorded();
+    let status = build(arguments, global, &ui)?;
+    let inputs: Vec<Input> = arguments.files.iter().map(|file| Input::from_argument(file)).collect();
+    let name = arguments.name.clone().unwrap_or_else(|| blueprint::output_name(&inputs));
+    let units = timings.units();
+    let reports = [("html", report::timings::html(&name, &units)), ("json", report::timings::json(&units))];
+    for (suffix, text) in reports {
+        let mut out = OutputFile::create(&arguments.dir.join(format!("{name}-timings.{suffix}")))?;
+        out.write_all(text.as_bytes()).map_err(write_error)?;
+        ui.note(format!("{:>9} {}", "timings", out.commit()?.display()));
+    }
+    Ok(status)
+}
+
+fn build(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
     if arguments.format.iter().any(|name| name == "list") {
         return list();
     }
@@ -100,7 +123,9 @@ pub fn run(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> 
     let components = Components::new(&store, &net, ui);
     let resolve = |folder: &Path, _: &Place| components.add(folder).map(|component| component.reference.clone());
     let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve) };
+    let reading = ui.span("read", "blueprints");
     let (blueprint, warnings) = blueprint::read(&inputs, options)?;
+    drop(reading);
     super::show_warnings(&warnings, ui);
     if arguments.dry_run {
         return print(&blueprint.to_yaml());

@@ -104,8 +104,10 @@ impl<'a> Components<'a> {
         component.check_arch(arch)?;
         let name = format!("{}-{arch}", component.canonical()?);
         if !again && let Some(manifest) = self.in_store(component, arch)? {
+            self.ui.span("component", &component.reference).reused();
             return Ok(Built { name, manifest, reused: true });
         }
+        let _span = self.ui.span("component", &component.reference);
         let manifest = self.build(component, arch, pins).context(format_args!("building {}", component.reference))?;
         self.store.set_name(&name, manifest.clone())?;
         Ok(Built { name, manifest, reused: false })

@@ -37,6 +37,7 @@ impl Resolver<'_> {
         let registry = Registry::new(self.net);
         let mut images = BTreeMap::new();
         for reference in blueprint.references() {
+            let _span = self.net.ui().span("resolve", reference.to_string());
             let image = self.image(&registry, &reference).map_err(|error| match error.exit() {
                 Exit::Room => error,
                 _ => error.context(&reference.place),

@@ -121,8 +121,11 @@ fn segment(tree: &Tree, chunk: &Chunk, options: &Options<'_>, task: &Task) -> Re
     };
     let size: u64 = chunk.iter().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum();
     let key = key(chunk, content, options);
+    let span = options.ui.span("compress", chunk_name(tree, chunk));
+    span.advance(size);
     if let Some(path) = options.store.derived(KIND, &key) {
         task.advance(size);
+        span.reused();
         return Ok(path);
     }
     let file = options.store.temporary_file()?;
@@ -139,6 +142,16 @@ fn segment(tree: &Tree, chunk: &Chunk, options: &Options<'_>, task: &Task) -> Re
     let done = archive.finish().and_then(Compressor::finish).and_then(|mut out| out.flush());
     done.map_err(write_error)?;
     options.store.put_derived(KIND, &key, file)
+}
+
+/// What people know a chunk by.
+fn chunk_name(tree: &Tree, chunk: &Chunk) -> String {
+    let first = chunk.first().map(|name| tree.inode(name.inode));
+    match first {
+        Some(inode) if matches!(inode.kind, Kind::Folder(_)) => "folders".to_owned(),
+        Some(inode) => tree.origin(inode.origin).source.clone(),
+        None => String::new(),
+    }
 }
 
 /// The digest of everything that a chunk's bytes depend on.

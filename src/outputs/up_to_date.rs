@@ -97,10 +97,12 @@ pub fn write(
         // For make and the like they are as new as if they had been written.
         if files.iter().all(|path| touch(path)) {
             note(&key, files.clone(), kept_loaders(&key, options), options)?;
+            options.ui.span("output", format.description().name).reused();
             return Ok(files);
         }
     }
     options.loaders.take();
+    let _span = options.ui.span("output", format.description().name);
     let files = write()?;
     let loaders = options.loaders.take().into_iter();
     let loaders = loaders.map(|(name, manifest)| Loader { name, manifest }).collect();

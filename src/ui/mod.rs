@@ -2,5 +2,7 @@
 //! on request. Results go to standard output, everything here goes to standard error.
 
 mod progress;
+pub mod timings;
 
-pub use progress::{Mode, Task, Ui};
+pub use progress::{Mode, Task, Ui, size};
+pub use timings::{Span, Timings};

@@ -2,9 +2,10 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::timings::{Span, Timings};
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +32,27 @@ impl Mode {
 pub struct Ui {
     mode: Mode,
     bars: MultiProgress,
+    timings: Option<Arc<Timings>>,
 }
 
 impl Ui {
     /// A handle that shows progress in the given form.
     pub fn new(mode: Mode) -> Ui {
         let target = if mode == Mode::Bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Ui { mode, bars: MultiProgress::with_draw_target(target) }
+        Ui { mode, bars: MultiProgress::with_draw_target(target), timings: None }
+    }
+
+    /// The same handle, and a recording of all that is reported through it and its clones.
+    pub fn recorded(&self) -> (Ui, Arc<Timings>) {
+        let timings = Arc::new(Timings::default());
+        (Ui { timings: Some(timings.clone()), ..self.clone() }, timings)
+    }
+
+    /// Notes for the recording, if there is one, that work begins which nobody needs to see otherwise.
+    pub fn span(&self, stage: &'static str, subject: impl Into<String>) -> Span {
+        // Without a recording the name is not even made.
+        let subject = if self.timings.is_some() { subject.into() } else { String::new() };
+        Span::new(self.timings.as_ref(), stage, subject)
     }
 
     /// Starts a task. `verb` is the stage ("pull", "inflate", "compress"), `subject` what it works on, `total` the
@@ -63,7 +78,8 @@ impl Ui {
         if self.mode == Mode::Json {
             self.event(serde_json::json!({"event": "start", "stage": verb, "subject": subject, "total": total}));
         }
-        Task(Arc::new(TaskInner { ui: self.clone(), verb, subject, bar, done: AtomicU64::new(0) }))
+        let span = Span::new(self.timings.as_ref(), verb, subject.clone());
+        Task(Arc::new(TaskInner { ui: self.clone(), verb, subject, bar, span }))
     }
 
     /// Says something worth knowing.
@@ -113,13 +129,13 @@ struct TaskInner {
     verb: &'static str,
     subject: String,
     bar: Option<ProgressBar>,
-    done: AtomicU64,
+    span: Span,
 }
 
 impl Task {
     /// Adds bytes that were worked off.
     pub fn advance(&self, bytes: u64) {
-        self.0.done.fetch_add(bytes, Ordering::Relaxed);
+        self.0.span.advance(bytes);
         if let Some(bar) = &self.0.bar {
             bar.inc(bytes);
         }
@@ -131,7 +147,7 @@ impl Drop for TaskInner {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        let done = self.done.load(Ordering::Relaxed);
+        let done = self.span.bytes();
         match self.ui.mode {
             Mode::Json => self
                 .ui

@@ -319,3 +319,20 @@ fn outputs_that_are_the_same_are_not_read() {
         assert!(std::fs::read(&names[0]).unwrap() == bytes, "{format}");
     }
 }
+
+#[test]
+fn timings_tell_what_was_made_and_what_was_reused() {
+    let place = images::place();
+    let timings = || {
+        place.build(&["--timings", "-f", "kernel+initrd,tar", "everything.yml"]).well();
+        let page = String::from_utf8(place.read("images-out/everything-timings.html")).unwrap();
+        assert!(page.contains("Critical path") && page.ends_with("</html>\n"));
+        serde_json::from_slice::<serde_json::Value>(&place.read("images-out/everything-timings.json")).unwrap()
+    };
+    let first = timings();
+    assert!(first["stages"]["compress"]["made"].as_u64().unwrap() > 2, "{first}");
+    assert_eq!(first["stages"]["output"]["reused"], 0);
+    let second = timings();
+    assert_eq!((&second["stages"]["output"]["made"], &second["stages"]["output"]["reused"]), (&0.into(), &2.into()));
+    assert_eq!(second["stages"]["compress"], serde_json::Value::Null);
+}

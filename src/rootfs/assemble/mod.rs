@@ -35,6 +35,7 @@ pub struct System {
 
 /// Assembles the root file system. `time` is given to everything that is generated here.
 pub fn assemble(locked: &Locked, store: &Store, ui: &Ui, arch: Arch, time: i64) -> Result<System> {
+    let _span = ui.span("assemble", "root file system");
     let mut assembly =
         Assembly { locked, store, ui, arch, time, tree: Tree::new(time), ids: IdMap::number(&locked.blueprint) };
     let kernel = assembly.kernel()?;

@@ -1,0 +1,3 @@
+//! What a build tells about itself, for people and for machines.
+
+pub mod timings;
