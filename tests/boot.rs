@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use support::machine::{BOOT, Machine, ask, available, free_port, moby};
+use support::machine::{BOOT, Machine, ask, available, command, free_port, moby};
 
 fn ready(arch: &str) -> bool {
     available(if arch == "arm64" { "qemu-system-aarch64" } else { "qemu-system-x86_64" })
@@ -169,4 +169,24 @@ fn qemu_ends_with_moby_run() {
         std::thread::sleep(Duration::from_millis(100));
     }
     panic!("QEMU outlived moby run");
+}
+
+/// A change while the machine runs: a mistake leaves it running, a good one starts it again with the new root.
+#[test]
+fn watching_builds_and_boots_again() {
+    if !ready("amd64") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let blueprint = dir.path().join("watched.yml");
+    let minimal = std::fs::read_to_string("blueprints/minimal.yml").expect("the blueprint");
+    std::fs::write(&blueprint, &minimal).expect("writing");
+    let mut watch = command(["build", "--watch", "--run", "--arch", "amd64", "--dir"]);
+    watch.arg(dir.path().join("out")).arg(&blueprint).args(["--", "--timeout", "600"]);
+    let mut machine = Machine::start_command(watch);
+    machine.expect("minimal: booted", BOOT);
+    std::fs::write(&blueprint, "kernal: x\n").expect("writing");
+    std::thread::sleep(Duration::from_secs(2));
+    std::fs::write(&blueprint, minimal.replace("minimal: booted", "minimal: and again")).expect("writing");
+    machine.expect("minimal: and again", BOOT);
 }

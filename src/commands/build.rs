@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::global::Global;
+use super::watch::{self, Watched};
 use crate::Arch;
 use crate::blueprint::{self, Input, Place, ReadOptions};
 use crate::component::Components;
@@ -16,7 +17,7 @@ use crate::lock::{LockPlace, Resolver};
 use crate::net::Reason;
 use crate::outputs::{Format, Loaders, Options, OutputFile, Target};
 use crate::report;
-use crate::rootfs::assemble::assemble;
+use crate::rootfs::assemble::{assemble, host_path};
 use crate::rootfs::image_rules::GENERATED_TIME;
 use crate::rootfs::write_error;
 use crate::run::disk::parse_size;
@@ -70,6 +71,15 @@ pub struct BuildArguments {
     /// Write NAME-timings.html and NAME-timings.json: what took how long, and what was reused
     #[arg(long)]
     timings: bool,
+    /// Build again whenever a blueprint, a component's folder or a source of `files` changes
+    #[arg(long, conflicts_with = "dry_run")]
+    watch: bool,
+    /// Run the image after each build, with the arguments of `moby run` after --
+    #[arg(long, requires = "watch")]
+    run: bool,
+    /// Arguments of `moby run`
+    #[arg(last = true, requires = "run", value_name = "RUN-ARGUMENTS", allow_hyphen_values = true)]
+    run_arguments: Vec<String>,
     /// Taken for LinuxKit's sake: no list of materials is written
     #[arg(long, hide = true)]
     no_sbom: bool,
@@ -77,27 +87,60 @@ pub struct BuildArguments {
 
 /// Runs the verb.
 pub fn run(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
+    if arguments.format.iter().any(|name| name == "list") {
+        return list();
+    }
+    if arguments.watch {
+        if inputs(arguments).contains(&Input::StandardInput) {
+            return Err(
+                Error::usage("standard input cannot be read again").hint("--watch needs blueprints that are files")
+            );
+        }
+        let run = arguments.run.then_some(arguments.run_arguments.as_slice());
+        return watch::run(
+            |watched| recorded(arguments, global, ui, watched).map(|files| image(arguments, files)),
+            run,
+            ui,
+        );
+    }
+    recorded(arguments, global, ui, &Watched::default()).map(|_| 0)
+}
+
+/// What `moby run` takes for the outputs of a build: the prefix of several files, or the one.
+fn image(arguments: &BuildArguments, files: Vec<PathBuf>) -> PathBuf {
+    match files.as_slice() {
+        [file] => file.clone(),
+        _ => arguments.dir.join(name(arguments)),
+    }
+}
+
+fn name(arguments: &BuildArguments) -> String {
+    arguments.name.clone().unwrap_or_else(|| blueprint::output_name(&inputs(arguments)))
+}
+
+fn inputs(arguments: &BuildArguments) -> Vec<Input> {
+    arguments.files.iter().map(|file| Input::from_argument(file)).collect()
+}
+
+/// Builds, with a report of timings if one is asked for.
+fn recorded(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched) -> Result<Vec<PathBuf>> {
     if !arguments.timings {
-        return build(arguments, global, ui);
+        return build(arguments, global, ui, watched);
     }
     let (ui, timings) = ui.recorded();
-    let status = build(arguments, global, &ui)?;
-    let inputs: Vec<Input> = arguments.files.iter().map(|file| Input::from_argument(file)).collect();
-    let name = arguments.name.clone().unwrap_or_else(|| blueprint::output_name(&inputs));
-    let units = timings.units();
+    let files = build(arguments, global, &ui, watched)?;
+    let (name, units) = (name(arguments), timings.units());
     let reports = [("html", report::timings::html(&name, &units)), ("json", report::timings::json(&units))];
     for (suffix, text) in reports {
         let mut out = OutputFile::create(&arguments.dir.join(format!("{name}-timings.{suffix}")))?;
         out.write_all(text.as_bytes()).map_err(write_error)?;
         ui.note(format!("{:>9} {}", "timings", out.commit()?.display()));
     }
-    Ok(status)
+    Ok(files)
 }
 
-fn build(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
-    if arguments.format.iter().any(|name| name == "list") {
-        return list();
-    }
+/// Builds once. Gives the files of the last format.
+fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched) -> Result<Vec<PathBuf>> {
     if arguments.files.is_empty() {
         return Err(Error::usage("no blueprint given").hint("moby build FILE"));
     }
@@ -111,7 +154,12 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
             .hint("moby build --format list shows the formats; raw-efi is one"));
     }
     let time = build_time()?;
-    let inputs: Vec<Input> = arguments.files.iter().map(|file| Input::from_argument(file)).collect();
+    let inputs = inputs(arguments);
+    for input in &inputs {
+        if let Input::File(path) = input {
+            watched.add(path);
+        }
+    }
     let net = global.net(ui)?;
     let fetch = |url: &str| {
         net.get_bytes(url, 16 << 20).map_err(|failure| match failure.reason() {
@@ -121,16 +169,28 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
     };
     let store = global.store()?;
     let components = Components::new(&store, &net, ui);
-    let resolve = |folder: &Path, _: &Place| components.add(folder).map(|component| component.reference.clone());
+    let resolve = |folder: &Path, _: &Place| {
+        watched.add(folder);
+        let component = components.add(folder)?;
+        if let Some(cargo) = &component.recipe.cargo {
+            watched.add(component.folder.join(cargo.path.as_str()));
+        }
+        Ok(component.reference.clone())
+    };
     let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve) };
     let reading = ui.span("read", "blueprints");
     let (blueprint, warnings) = blueprint::read(&inputs, options)?;
     drop(reading);
     super::show_warnings(&warnings, ui);
     if arguments.dry_run {
-        return print(&blueprint.to_yaml());
+        return print(&blueprint.to_yaml()).map(|_| Vec::new());
     }
-    let name = arguments.name.clone().unwrap_or_else(|| blueprint::output_name(&inputs));
+    for file in &blueprint.files {
+        if let blueprint::Content::Source(source) = &file.content {
+            watched.add(host_path(source));
+        }
+    }
+    let name = name(arguments);
     let target = match &arguments.output {
         Some(path) if path.as_os_str() == "-" => Target::Stdout,
         Some(path) => Target::File(path.clone()),
@@ -144,15 +204,16 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui) -> Result<i32> {
     let system = assemble(&locked, &store, ui, arch, time)?;
     let (compression, size) = (arguments.compression, arguments.size);
     let options = Options { store: &store, ui, components, size, compression, time, loaders: Loaders::default() };
+    let mut files = Vec::new();
     for format in formats {
-        let files = format.write(&system, &target, &options).context(format.description().name)?;
+        files = format.write(&system, &target, &options).context(format.description().name)?;
         if target_is_file(&target) {
-            for file in files {
+            for file in &files {
                 super::print_line(&file.display().to_string())?;
             }
         }
     }
-    Ok(0)
+    Ok(files)
 }
 
 fn target_is_file(target: &Target) -> bool {

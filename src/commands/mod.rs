@@ -7,6 +7,7 @@ pub mod lock;
 pub mod pkg;
 pub mod run;
 pub mod schema;
+pub mod watch;
 
 use std::io::{IsTerminal, Write};
 

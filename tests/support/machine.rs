@@ -116,9 +116,15 @@ struct Console {
 impl Machine {
     /// Starts `moby run ARGUMENTS`.
     pub fn start(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Machine {
-        let place = Place::take();
         let mut run = command(["run"]);
-        run.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        run.args(arguments);
+        Machine::start_command(run)
+    }
+
+    /// Starts a command that runs a machine.
+    pub fn start_command(mut run: Command) -> Machine {
+        let place = Place::take();
+        run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = run.spawn().expect("starting moby run");
         let mut output = child.stdout.take().expect("the console");
         let console = Arc::new((Mutex::new(Console::default()), Condvar::new()));

@@ -60,8 +60,8 @@ impl Assembly<'_> {
     }
 }
 
-/// A source as the host names it: `~/` is the home folder.
-fn host_path(source: &str) -> PathBuf {
+/// A source of `files` as the host names it: `~/` is the home folder.
+pub fn host_path(source: &str) -> PathBuf {
     match (source.strip_prefix("~/"), std::env::var_os("HOME")) {
         (Some(rest), Some(home)) => Path::new(&home).join(rest),
         _ => PathBuf::from(source),

@@ -17,6 +17,7 @@ use crate::lock::{Locked, LockedImage};
 use crate::store::Store;
 use crate::ui::Ui;
 
+pub use files::host_path;
 pub use kernel::Kernel;
 
 /// The label in which an image says how it wants to be run.
