@@ -8,6 +8,7 @@ use super::document::Blueprint;
 use super::id::Id;
 use super::image::Image;
 use super::node::{Kind, Node};
+use super::root::RootSignature;
 use super::source::{Place, Spanned};
 use super::volume::Volume;
 
@@ -54,10 +55,41 @@ pub fn check(blueprint: &Blueprint, known: &Known, diagnostics: &mut Diagnostics
             known_id(id, known, diagnostics);
         }
     }
+    root_and_disk(blueprint, diagnostics);
     for file in &blueprint.files {
         for id in file.uid.iter().chain(&file.gid) {
             known_id(id, known, diagnostics);
         }
+    }
+}
+
+/// What the layout of disks asks of the root.
+fn root_and_disk(blueprint: &Blueprint, diagnostics: &mut Diagnostics) {
+    let disk = &blueprint.disk;
+    let mut mistake = |place: &Place, message: &str, help: &str| {
+        diagnostics.push(place.mistake(message).help(help));
+    };
+    if blueprint.root_on_disk().is_none() {
+        let slots = disk.slots.as_ref().filter(|slots| slots.value > 1);
+        let data = disk.data.as_ref().map(|data| &data.place);
+        let needs = [("`slots: 2`", slots.map(|slots| &slots.place)), ("`data`", data)];
+        for (what, place) in needs {
+            if let Some(place) = place {
+                let message = format!("{what} needs a root on the disk, and the root of this blueprint is the initrd");
+                mistake(place, &message, "add `root: {type: erofs}`");
+            }
+        }
+    }
+    if let Some(size) = disk.slot_size.as_ref().filter(|_| disk.slots() < 2) {
+        mistake(&size.place, "`slot-size` is for `slots: 2`; one root is as large as its content", "remove the key");
+    }
+    if let Some(root) = blueprint.root_on_disk()
+        && !root.verity()
+        && let Some(signature) = &root.signature
+        && signature.value == RootSignature::Required
+    {
+        let message = "`signature: required` is about the root hash, and `verity: false` has none";
+        mistake(&signature.place, message, "remove `verity: false`");
     }
 }
 

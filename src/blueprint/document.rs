@@ -1,11 +1,13 @@
 //! The blueprint as a whole.
 
 use super::decode::Decoder;
+use super::disk::{DISK, Disk};
 use super::file::{FILE, File};
 use super::image::{IMAGE, Image, SECURITY_WORDS, Security};
 use super::kernel::{KERNEL, Kernel, Ucode};
 use super::node::{Kind, Node};
 use super::reference::Reference;
+use super::root::{ROOT, Root, RootType};
 use super::schema::{IfAbsent, Key, Shape, TEXTS, Table};
 use super::source::Spanned;
 use super::volume::{VOLUME, Volume};
@@ -31,6 +33,10 @@ pub struct Blueprint {
     pub trust: Trust,
     /// An extension: the confinement of containers that say nothing of their own. Absent is LinuxKit's.
     pub security: Option<Spanned<Security>>,
+    /// An extension: what the root is where an image has a disk to keep it on. Absent is LinuxKit's, the initrd.
+    pub root: Option<Root>,
+    /// An extension: how disks are laid out.
+    pub disk: Disk,
 }
 
 /// Images and organisations whose signatures were to be checked by old versions of LinuxKit.
@@ -46,6 +52,11 @@ impl Blueprint {
     /// The confinement of containers that say nothing of their own.
     pub fn security(&self) -> Security {
         self.security.as_ref().map_or(Security::default(), |security| security.value)
+    }
+
+    /// The root where an image has a disk to keep it on; nothing if it is the initrd there too.
+    pub fn root_on_disk(&self) -> Option<&Root> {
+        self.root.as_ref().filter(|root| root.kind() != RootType::Initrd)
     }
 
     /// All containers with their section: onboot, onshutdown, services.
@@ -89,6 +100,8 @@ pub static BLUEPRINT: Table = Table {
         Key::new("trust", Shape::Map(&TRUST), "without effect"),
         Key::new("security", Shape::Word(&["linuxkit", "strict"]), "confinement of containers that say nothing")
             .or(IfAbsent::Text("linuxkit")),
+        Key::new("root", Shape::Map(&ROOT), "the root of images that have a disk; without it the initrd"),
+        Key::new("disk", Shape::Map(&DISK), "how disks are laid out"),
     ],
 };
 
@@ -138,6 +151,8 @@ impl Decoder<'_, '_> {
             volumes: volumes.unwrap_or_default(),
             trust: trust.unwrap_or_default(),
             security: fields.get("security").and_then(|node| self.word(node, "`security`", &SECURITY_WORDS)),
+            root: fields.get("root").and_then(|node| self.root(node)),
+            disk: fields.get("disk").and_then(|node| self.disk(node)).unwrap_or_default(),
         })
     }
 }

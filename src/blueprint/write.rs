@@ -4,6 +4,7 @@
 //! keys only if they were given.
 
 use super::device::Device;
+use super::disk::{Data, Disk};
 use super::document::Blueprint;
 use super::file::{Content, File, MetadataFormat};
 use super::id::{Id, IdMapping};
@@ -12,6 +13,7 @@ use super::kernel::{Kernel, Ucode};
 use super::mount::Mount;
 use super::reference::Reference;
 use super::resources::{BlockIo, Cpu, DeviceRule, Memory, Network, Resources, ThrottleDevice};
+use super::root::Root;
 use super::runtime::Runtime;
 use super::source::Spanned;
 use super::value::Value;
@@ -94,8 +96,38 @@ impl Blueprint {
             map.put("trust", trust);
         }
         map.maybe("security", self.security.as_ref().map(|security| security_value(security.value)));
+        map.maybe("root", self.root.as_ref().map(root_value));
+        let disk = disk_value(&self.disk);
+        map.maybe("disk", (!disk.is_empty()).then_some(disk));
         map.build()
     }
+}
+
+fn root_value(root: &Root) -> Value {
+    let mut map = MapBuilder::default();
+    map.maybe("type", root.kind.as_ref().map(|kind| Value::text(kind.value.word())));
+    map.maybe("verity", root.verity.as_ref().map(|verity| Value::Bool(verity.value)));
+    map.maybe("signature", root.signature.as_ref().map(|signature| Value::text(signature.value.word())));
+    map.maybe("onfailure", root.on_failure.as_ref().map(|word| Value::text(word.value.word())));
+    map.build()
+}
+
+fn disk_value(disk: &Disk) -> Value {
+    let mut map = MapBuilder::default();
+    map.maybe("slots", disk.slots.as_ref().map(|slots| Value::Integer(slots.value.into())));
+    map.maybe("slot-size", disk.slot_size.as_ref().map(|size| Value::Text(size.value.to_string())));
+    map.maybe("data", disk.data.as_ref().map(|data| data_value(data)));
+    map.build()
+}
+
+fn data_value(data: &Data) -> Value {
+    let text = |text: &Option<Spanned<String>>| text.as_ref().map(|text| Value::text(text.as_str()));
+    let mut map = MapBuilder::default();
+    map.maybe("size", data.size.as_ref().map(|size| Value::Text(size.value.to_string())));
+    map.maybe("label", text(&data.label)).maybe("mount", text(&data.mount));
+    map.maybe("filesystem", data.file_system.as_ref().map(|_| Value::text(data.file_system())));
+    map.maybe("encrypt", data.encrypt.as_ref().map(|_| Value::text(data.encrypt())));
+    map.build()
 }
 
 fn security_value(security: Security) -> Value {
