@@ -15,7 +15,7 @@ const UUID: &str = "01234567-89ab-8def-8123-456789abcdef";
 fn options() -> Options {
     let digits: String = UUID.chars().filter(|c| *c != '-').collect();
     let uuid = std::array::from_fn(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap());
-    Options { salt: SALT.to_vec(), uuid }
+    Options { salt: SALT.to_vec(), uuid: Some(uuid) }
 }
 
 fn data(blocks: u64) -> Vec<u8> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::initrd::Initrd;
 use super::uefi_disk::{Container, program_path, wanted_size, write_disk};
-use super::{Format, Options, System, Target, bios, uki};
+use super::{Format, Options, System, Target, bios, sealed_bios_disk, uki};
 use crate::error::Result;
 use crate::formats::fat::{self, Fat};
 use crate::formats::source::Source;
@@ -50,6 +50,8 @@ pub fn write_both(
 }
 
 fn plan(system: &System, options: &Options<'_>) -> Result<mbr::Disk> {
+    let root = sealed_bios_disk::on_record(system, options)?;
+    let system = root.as_ref().map_or(system, |root| &root.starter);
     let volume = Arc::new(volume(files(system, options)?, None, LABEL, system, options)?);
     let kind = match volume.geometry().kind {
         fat::Kind::Fat12 => mbr::kind::FAT12,
@@ -59,8 +61,10 @@ fn plan(system: &System, options: &Options<'_>) -> Result<mbr::Disk> {
     let boot_code = boot_code("mbr.bin", system, options)?;
     let disk = |size| {
         let content = Arc::clone(&volume) as Arc<dyn Source>;
-        let partition = mbr::Partition { kind, active: true, size: 0, content };
-        mbr::Disk::new(vec![partition], mbr::Options { boot_code: boot_code.clone(), size, ..mbr::Options::default() })
+        let mut partitions = vec![mbr::Partition { kind, active: true, size: 0, content }];
+        partitions.extend(root.iter().flat_map(|root| root.partitions.clone()));
+        let signature = root.as_ref().map(|root| root.signature);
+        mbr::Disk::new(partitions, mbr::Options { boot_code: boot_code.clone(), size, signature, ..Default::default() })
     };
     disk(wanted_size(disk(0)?.size(), options)?)
 }
@@ -69,6 +73,8 @@ fn plan(system: &System, options: &Options<'_>) -> Result<mbr::Disk> {
 /// and initrd as files. So both are there twice. (A loader for UEFI that reads the files would halve the image, and
 /// could not be signed as a whole.)
 fn plan_both(system: &System, options: &Options<'_>) -> Result<gpt::Disk> {
+    let root = sealed_bios_disk::on_gpt(system, options)?;
+    let system = root.as_ref().map_or(system, |root| &root.starter);
     let mut files = files(system, options)?;
     files.push((program_path(system.arch).to_owned(), Arc::new(uki::image(system, options)?)));
     // UEFI asks for FAT32 on fixed disks (2.10, 13.3); some firmware takes nothing else.
@@ -78,7 +84,9 @@ fn plan_both(system: &System, options: &Options<'_>) -> Result<gpt::Disk> {
         let mut partition = gpt::Partition::new(gpt::EFI_SYSTEM, "ESP", Arc::clone(&volume) as Arc<dyn Source>);
         // By this gptmbr.bin knows which partition to start.
         partition.attributes = gpt::LEGACY_BIOS_BOOTABLE;
-        gpt::Disk::new(vec![partition], gpt::Options { boot_code: boot_code.clone(), size, ..gpt::Options::default() })
+        let mut partitions = vec![partition];
+        partitions.extend(root.iter().flat_map(|root| root.partitions.clone()));
+        gpt::Disk::new(partitions, gpt::Options { boot_code: boot_code.clone(), size, ..gpt::Options::default() })
     };
     disk(wanted_size(disk(0)?.size(), options)?)
 }

@@ -14,12 +14,15 @@ mod iso_bios;
 mod iso_efi_initrd;
 mod kernel_initrd;
 mod root_file_system;
+mod sealed_bios_disk;
+mod sealed_disk;
 mod sparse;
 mod tar;
 mod tar_kernel_initrd;
 mod uefi_disk;
 mod uki;
 mod up_to_date;
+mod verified_root;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

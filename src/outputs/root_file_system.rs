@@ -1,6 +1,7 @@
 //! `squashfs` and `erofs`: the root file system as an image, `NAME.squashfs`, `NAME.erofs`; and as a disk beside a kernel
 //! and an initramfs that finds it (`kernel+squashfs`, `kernel+erofs`).
 
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
@@ -73,7 +74,7 @@ pub fn write_with_kernel(
     let cmdline = cmdline(&kernel.cmdline, &place);
 
     let mut initrd_file = OutputFile::create(&initrd_name)?;
-    let initramfs = System { tree: made.tree, kernel: system.kernel.clone(), arch: system.arch };
+    let initramfs = System { tree: made.tree, ..system.clone() };
     Initrd::make(&initramfs, options)?.write(&mut initrd_file)?;
     let content = |name: &PathBuf, content: &Content| -> Result<OutputFile> {
         let mut out = OutputFile::create(name)?;
@@ -99,9 +100,19 @@ fn cmdline(words: &str, place: &str) -> String {
 
 /// Writes the file system. Returns its identifier, if it has one.
 fn image(file_system: FileSystem, tree: &Tree, out: &OutputFile, options: &Options<'_>) -> Result<Option<String>> {
-    let task = options.ui.task("write", "root file system", None);
     let file = out.file().ok_or_else(|| Error::failed("a file system cannot go to standard output"))?;
     let file = file.try_clone().at("opening", out.path())?;
+    Ok(write_image(file_system, tree, file, options)?.1.map(uuid_text))
+}
+
+/// Writes the file system. Returns its size in bytes, a multiple of 4096, and its identifier, if it has one.
+pub fn write_image(
+    file_system: FileSystem,
+    tree: &Tree,
+    file: File,
+    options: &Options<'_>,
+) -> Result<(u64, Option<[u8; 16]>)> {
+    let task = options.ui.task("write", "root file system", None);
     let mut writer = BufWriter::with_capacity(256 << 10, file);
     let (size, uuid) = match file_system {
         FileSystem::Squashfs => {
@@ -120,12 +131,12 @@ fn image(file_system: FileSystem, tree: &Tree, out: &OutputFile, options: &Optio
             let compression = erofs::Compression::Lz4;
             let made = erofs::Options { compression, uuid: None, label: LABEL, time: options.time };
             let summary = erofs::write(tree, &mut writer, &made)?;
-            (summary.size, Some(uuid_text(summary.uuid)))
+            (summary.size, Some(summary.uuid))
         }
     };
     writer.flush().map_err(write_error)?;
     task.advance(size);
-    Ok(uuid)
+    Ok((size, uuid))
 }
 
 /// As blkid and stage1 write it.

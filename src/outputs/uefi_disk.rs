@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Format, Options, OutputFile, System, Target, sparse, uki, with_suffix};
+use super::{Format, Options, OutputFile, System, Target, sealed_disk, sparse, uki, with_suffix};
 use crate::Arch;
 use crate::error::{Error, IoContext, Result};
 use crate::formats::disk::{Identity, Output, RawFile};
@@ -151,6 +151,9 @@ fn machine_name(target: &Target) -> String {
 
 /// Plans the disk. Its size is a multiple of `multiple` bytes, and of whole MiB.
 fn plan(system: &System, multiple: u64, options: &Options<'_>) -> Result<Disk> {
+    if let Some(root) = &system.root {
+        return sealed_disk::plan(root, system, multiple, options);
+    }
     let image: Arc<dyn Source> = Arc::new(uki::image(system, options)?);
     // UEFI asks for FAT32 on fixed disks (2.10, 13.3); some firmware takes nothing else.
     let volume = Arc::new(volume(system.arch, image, Some(fat::Kind::Fat32), FREE, options.time)?);

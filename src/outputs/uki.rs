@@ -34,26 +34,44 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
     Ok(vec![out.commit()?])
 }
 
-/// Plans the image of a system.
+/// Plans the image of a system whose root is the initrd.
 pub fn image(system: &System, options: &Options<'_>) -> Result<Uki> {
+    let command_line = &kernel(system)?.cmdline;
+    image_of(system, os_release(system)?, command_line, system, options)
+}
+
+/// Plans the image of a system that starts with another initramfs and command line.
+pub fn image_of(
+    system: &System,
+    os_release: Arc<dyn Source>,
+    command_line: &str,
+    initramfs: &System,
+    options: &Options<'_>,
+) -> Result<Uki> {
     let kernel = kernel(system)?;
-    let mut magic = [0; 2];
-    let found = kernel.image.read_at(0, &mut magic)?;
-    if magic.get(..found) != Some(b"MZ") {
-        return Err(Error::refused("the kernel is no program for UEFI: it does not begin with \"MZ\"")
-            .hint("use a kernel built with CONFIG_EFI_STUB, and for ARM64 one that is not compressed as a whole"));
-    }
+    check_program(kernel)?;
+    let mut sections = vec![Section::new(".osrel", os_release)];
     let stub = options.component_file(STUB, system.arch, stub_path(system.arch))?.read(STUB_LIMIT)?;
-    let mut sections = vec![Section::new(".osrel", os_release(system)?)];
-    if !kernel.cmdline.is_empty() {
-        sections.push(Section::new(".cmdline", Arc::new(kernel.cmdline.clone().into_bytes())));
+    if !command_line.is_empty() {
+        sections.push(Section::new(".cmdline", Arc::new(command_line.as_bytes().to_vec())));
     }
     if let Some(release) = release(system, kernel)? {
         sections.push(Section::new(".uname", Arc::new(release.into_bytes())));
     }
-    sections.push(Section::new(".initrd", Arc::new(Initrd::make(system, options)?.source()?)));
+    sections.push(Section::new(".initrd", Arc::new(Initrd::make(initramfs, options)?.source()?)));
     sections.push(Section::new(".linux", Arc::new(kernel.image.clone())));
     Uki::new(&stub, sections)
+}
+
+/// Refuses a kernel that UEFI cannot start.
+fn check_program(kernel: &Kernel) -> Result<()> {
+    let mut magic = [0; 2];
+    let found = kernel.image.read_at(0, &mut magic)?;
+    if magic.get(..found) == Some(b"MZ") {
+        return Ok(());
+    }
+    Err(Error::refused("the kernel is no program for UEFI: it does not begin with \"MZ\"")
+        .hint("use a kernel built with CONFIG_EFI_STUB, and for ARM64 one that is not compressed as a whole"))
 }
 
 /// The kernel, which everything that boots by itself needs.
@@ -73,7 +91,7 @@ fn stub_path(arch: Arch) -> &'static str {
 }
 
 /// The root's own os-release, if it has one.
-fn os_release(system: &System) -> Result<Arc<dyn Source>> {
+pub fn os_release(system: &System) -> Result<Arc<dyn Source>> {
     let tree = &system.tree;
     let found = ["etc/os-release", "usr/lib/os-release"].into_iter().find_map(|path| tree.resolve(path.as_bytes()));
     Ok(match found.map(|id| &tree.inode(id).kind) {

@@ -16,8 +16,9 @@ pub struct Options {
     /// In front of each block when it is hashed; at most 256 bytes. Derived from content, so that the tree is the same
     /// each time: 32 bytes are usual.
     pub salt: Vec<u8>,
-    /// The tree's identity.
-    pub uuid: [u8; 16],
+    /// The tree's identity; if there is none, the last 128 bits of the root hash, so that nothing in the superblock is
+    /// without a check (and the partition of the tree goes by that name).
+    pub uuid: Option<[u8; 16]>,
 }
 
 /// A tree that was written.
@@ -45,7 +46,7 @@ pub fn write(
     if options.salt.len() > SALT_LIMIT {
         return Err(Error::usage(format!("a salt of {} bytes; the limit is {SALT_LIMIT}", options.salt.len())));
     }
-    let superblock = Superblock { uuid: options.uuid, data_blocks: size / BLOCK, salt: options.salt.clone() };
+    let mut superblock = Superblock { uuid: [0; 16], data_blocks: size / BLOCK, salt: options.salt.clone() };
     let shape = levels(superblock.data_blocks);
     let hasher = BlockHasher::new(&options.salt);
     let base = out.stream_position().map_err(write_error)?;
@@ -85,7 +86,10 @@ pub fn write(
         out.write_all(&above).map_err(write_error)?;
         above = hasher.blocks(&above);
     }
-    let root_hash = above.as_slice().try_into().map_err(|_| Error::failed("a hash tree without a single top"))?;
+    let root_hash: [u8; 32] =
+        above.as_slice().try_into().map_err(|_| Error::failed("a hash tree without a single top"))?;
+    let [.., last] = root_hash.as_chunks::<16>().0 else { return Err(Error::failed("a root hash of no bytes")) };
+    superblock.uuid = options.uuid.unwrap_or(*last);
 
     out.seek(SeekFrom::Start(base)).map_err(write_error)?;
     out.write_all(&superblock.encode()).map_err(write_error)?;

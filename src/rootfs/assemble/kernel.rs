@@ -14,7 +14,12 @@ pub struct Kernel {
     pub cmdline: String,
     /// Processor microcode as an uncompressed cpio archive, to stand first in the initrd.
     pub ucode: Option<Content>,
+    /// What it was configured with (`CONFIG_...=y`), if its image tells.
+    pub config: Option<Content>,
 }
+
+/// What kernel images of this project call their configuration.
+const CONFIG: &[u8] = b"kernel-config";
 
 impl Assembly<'_> {
     /// Puts `boot/` and the modules into the root. A blueprint without a kernel image has none.
@@ -49,7 +54,11 @@ impl Assembly<'_> {
             let modules = self.modules(&archive).context(format_args!("{}: {name}", reference.value))?;
             self.tree.graft(b"", &modules, origin, &missing)?;
         }
-        Ok(Some(Kernel { image: kernel, cmdline, ucode: ucode.map(|(content, _)| content) }))
+        let config = match image.resolve(CONFIG).map(|id| &image.inode(id).kind) {
+            Some(Kind::File(content)) => Some(content.clone()),
+            _ => None,
+        };
+        Ok(Some(Kernel { image: kernel, cmdline, ucode: ucode.map(|(content, _)| content), config }))
     }
 
     /// The tree of an archive inside of an image.

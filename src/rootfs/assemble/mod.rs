@@ -2,6 +2,7 @@
 //! onshutdown, services, files. What comes later overwrites what came before.
 
 mod bundle;
+mod disk;
 mod files;
 mod kernel;
 mod package_database;
@@ -11,7 +12,7 @@ use super::image_rules::{self, Role};
 use super::runtime_spec::IdMap;
 use super::{Inode, Kind, Meta, Origin, OriginId, Tree, flatten};
 use crate::Arch;
-use crate::blueprint::{Reference, Settings, read_label};
+use crate::blueprint::{Disk, Reference, Root, Settings, read_label};
 use crate::error::{Context, Result};
 use crate::lock::{Locked, LockedImage};
 use crate::store::Store;
@@ -32,6 +33,10 @@ pub struct System {
     pub kernel: Option<Kernel>,
     /// What it all runs on.
     pub arch: Arch,
+    /// What the root is where an image has a disk to keep it on; nothing if it is the initrd there too.
+    pub root: Option<Root>,
+    /// How disks are laid out.
+    pub disk: Disk,
 }
 
 /// Assembles the root file system. `time` is given to everything that is generated here.
@@ -44,7 +49,10 @@ pub fn assemble(locked: &Locked, store: &Store, ui: &Ui, arch: Arch, time: i64) 
     assembly.volumes()?;
     assembly.bundles()?;
     assembly.files()?;
-    Ok(System { tree: assembly.tree, kernel, arch })
+    assembly.disk()?;
+    let blueprint = &locked.blueprint;
+    let (root, disk) = (blueprint.root_on_disk().cloned(), blueprint.disk.clone());
+    Ok(System { tree: assembly.tree, kernel, arch, root, disk })
 }
 
 struct Assembly<'a> {

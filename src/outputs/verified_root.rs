@@ -1,0 +1,276 @@
+//! A root file system on a disk, as the blueprint's `root:` says: the file system, the hash tree over it, and an initramfs
+//! and a kernel command line that find both.
+//!
+//! Everything that can be refused is refused before the file system is written: a kernel that lacks what the root takes,
+//! options that would lead past the verification.
+
+use std::io::{self, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::sync::Arc;
+
+use tempfile::NamedTempFile;
+
+use super::root_file_system::{FileSystem, write_image};
+use super::{Kernel, Options, System, uki};
+use crate::Arch;
+use crate::blueprint::{Root, RootType};
+use crate::error::{Error, IoContext, Result};
+use crate::formats::gpt::{self, Guid};
+use crate::formats::source::Source;
+use crate::formats::verity::{self, Verity};
+use crate::rootfs::stage1::{self, Purpose, RootKind};
+use crate::rootfs::{Content, write_error};
+use crate::store::{Digest, Hasher};
+
+/// The component that finds the root.
+pub const STAGE1: &str = "components/stage1";
+/// Bytes of a kernel command line without the zero at its end (COMMAND_LINE_SIZE of Linux's arch/x86/include/asm/setup.h
+/// and arch/arm64/include/uapi/asm/setup.h). What is longer is cut off.
+const COMMAND_LINE_LIMIT: usize = 2047;
+/// Options of stage1 that would have it take another root, or check it less.
+const RESERVED: [&str; 7] = [
+    "root=",
+    "roothash=",
+    "moby.root.hash=",
+    "moby.root.hash.offset=",
+    "moby.root.hash.lenient",
+    "moby.root.file=",
+    "rootflags=",
+];
+/// The kernel's option for signatures of root hashes.
+const SIGNATURES: &str = "CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG";
+
+/// A root that is written to temporary files, ready to be laid onto a disk.
+#[derive(Debug)]
+pub struct DiskRoot {
+    /// The file system; its size is a multiple of 4096 bytes.
+    pub image: Arc<dyn Source>,
+    /// What vouches for it, unless the blueprint says `verity: false`.
+    pub tree: Option<HashTree>,
+    /// What the kernel starts with instead of the root.
+    pub initramfs: System,
+    /// Options of stage1 that depend on no place.
+    options: Vec<String>,
+}
+
+/// The hash tree of a root.
+#[derive(Debug)]
+pub struct HashTree {
+    /// Superblock and tree.
+    pub content: Arc<dyn Source>,
+    /// What vouches for the tree.
+    pub root_hash: [u8; 32],
+}
+
+impl HashTree {
+    /// What the partition of the root goes by (Discoverable Partitions Specification): the first half of the root hash.
+    pub fn data_guid(&self) -> Guid {
+        Guid(std::array::from_fn(|at| self.root_hash[at]))
+    }
+
+    /// What the partition of the tree goes by: the last half.
+    pub fn tree_guid(&self) -> Guid {
+        Guid(std::array::from_fn(|at| self.root_hash[16 + at]))
+    }
+
+    /// The root hash as the kernel command line has it.
+    pub fn root_hash_text(&self) -> String {
+        Digest::from_bytes(self.root_hash).hex()
+    }
+}
+
+impl DiskRoot {
+    /// Makes the root of a system whose blueprint has `root`.
+    pub fn make(root: &Root, system: &System, options: &Options<'_>) -> Result<DiskRoot> {
+        let kernel = uki::kernel(system)?;
+        let (file_system, kind) = match root.kind() {
+            RootType::Erofs => (FileSystem::Erofs, RootKind::Erofs),
+            RootType::Squashfs => (FileSystem::Squashfs, RootKind::Squashfs),
+            RootType::Initrd => return Err(Error::failed("an initrd is no root on a disk")),
+        };
+        check_words(&kernel.cmdline, root.verity())?;
+        check_signature(root, kernel)?;
+        let purpose = Purpose { root: kind, verity: root.verity(), container: None };
+        let program = options.component(STAGE1, system.arch)?;
+        let made = stage1::initramfs(&program, &system.tree, &purpose, options.time)?;
+        options.ui.note(format!("initramfs: {}", made.summary));
+        let initramfs = System { tree: made.tree, ..system.clone() };
+
+        let mut tree = system.tree.clone();
+        tree.remove(b"boot");
+        let file = options.store.temporary_file()?;
+        let (size, uuid) = write_image(file_system, &tree, file.reopen().at("opening", file.path())?, options)?;
+        drop(tree);
+        // What the identifier of an EROFS comes from is all that its bytes depend on.
+        let identity = match uuid {
+            Some(uuid) => Digest::of(&uuid),
+            None => Content::host_file(file.path())?.digest,
+        };
+        let (tree, identity) = match root.verity() {
+            true => {
+                let tree = hash_tree(&file, size, identity, options)?;
+                let root_hash = Digest::from_bytes(tree.root_hash);
+                (Some(tree), root_hash)
+            }
+            false => (None, identity),
+        };
+        let on_failure = root.on_failure.as_ref().map(|word| format!("moby.root.onfailure={}", word.value.word()));
+        let image = Arc::new(Written { file, size, identity });
+        Ok(DiskRoot { image, tree, initramfs, options: on_failure.into_iter().collect() })
+    }
+
+    /// The kernel command line: where the root is (`places`, unless the root hash says it), then the blueprint's words.
+    /// Ours go in front, because what stands behind `--` is for init.
+    pub fn command_line(&self, kernel: &Kernel, places: &[String]) -> Result<String> {
+        let root_hash = self.tree.iter().map(|tree| format!("roothash={}", tree.root_hash_text()));
+        // Where nothing is verified, the blueprint may say where the root is.
+        let own = self.tree.is_none() && has_word(&kernel.cmdline, "root=");
+        let places = if own { &[] } else { places };
+        let words: Vec<String> = root_hash.chain(places.iter().cloned()).chain(self.options.iter().cloned()).collect();
+        let line = format!("{} {}", words.join(" "), kernel.cmdline);
+        let line = line.trim().to_owned();
+        if line.len() > COMMAND_LINE_LIMIT {
+            return Err(Error::usage(format!(
+                "the kernel command line has {} bytes with those that find the root; Linux takes {COMMAND_LINE_LIMIT}",
+                line.len()
+            ))
+            .hint("shorten cmdline of the blueprint's kernel"));
+        }
+        Ok(line)
+    }
+
+    /// The GUID of the root's partition: from the root hash, else from the content.
+    pub fn guid(&self) -> Guid {
+        match &self.tree {
+            Some(tree) => tree.data_guid(),
+            None => Guid::derived(self.image.identity(), "root"),
+        }
+    }
+
+    /// Where the root is on a disk with a GUID partition table.
+    pub fn places(&self) -> Vec<String> {
+        match &self.tree {
+            Some(_) => Vec::new(),
+            None => vec![format!("root=PARTUUID={}", self.guid())],
+        }
+    }
+
+    /// The partitions of the root: the file system and, if there is one, its hash tree. `slot` goes behind their names.
+    pub fn partitions(&self, arch: Arch, slot: &str) -> Vec<gpt::Partition> {
+        let [data, tree] = partition_types(arch);
+        let partition = |kind, name: &str, guid, content: &Arc<dyn Source>| gpt::Partition {
+            guid: Some(guid),
+            attributes: gpt::READ_ONLY,
+            ..gpt::Partition::new(kind, &format!("{name}{slot}"), Arc::clone(content))
+        };
+        let mut partitions = vec![partition(data, "root", self.guid(), &self.image)];
+        partitions.extend(self.tree.iter().map(|t| partition(tree, "root-verity", t.tree_guid(), &t.content)));
+        partitions
+    }
+}
+
+/// The types of the partitions of root and hash tree.
+pub fn partition_types(arch: Arch) -> [Guid; 2] {
+    match arch {
+        Arch::Amd64 => [gpt::ROOT_X86_64, gpt::ROOT_X86_64_VERITY],
+        Arch::Arm64 => [gpt::ROOT_ARM64, gpt::ROOT_ARM64_VERITY],
+    }
+}
+
+/// Makes the hash tree of `size` bytes in a file; its salt comes from the content.
+fn hash_tree(data: &NamedTempFile, size: u64, identity: Digest, options: &Options<'_>) -> Result<HashTree> {
+    let file = options.store.temporary_file()?;
+    let Verity { root_hash, size, .. } = write_hash_tree(data, size, identity, &file)?;
+    let root = Digest::from_bytes(root_hash);
+    let mut hasher = Hasher::new();
+    hasher.field(b"hash tree");
+    hasher.field(root.as_bytes());
+    let content = Arc::new(Written { file, size, identity: hasher.finish() });
+    Ok(HashTree { content, root_hash })
+}
+
+/// Writes the hash tree of the first `size` bytes of `data` behind whatever `out` has.
+fn write_hash_tree(data: &NamedTempFile, size: u64, identity: Digest, out: &NamedTempFile) -> Result<Verity> {
+    let mut hasher = Hasher::new();
+    hasher.field(b"dm-verity salt");
+    hasher.field(identity.as_bytes());
+    let salt = hasher.finish().as_bytes().to_vec();
+    let mut from = BufReader::with_capacity(256 << 10, data.reopen().at("opening", data.path())?);
+    let mut to = BufWriter::with_capacity(256 << 10, out.reopen().at("opening", out.path())?);
+    to.seek(SeekFrom::End(0)).map_err(write_error)?;
+    let made = verity::write(&mut from, size, &mut to, &verity::Options { salt, uuid: None })?;
+    to.flush().map_err(write_error)?;
+    Ok(made)
+}
+
+/// A temporary file that is a source; it goes when the source does.
+#[derive(Debug)]
+struct Written {
+    file: NamedTempFile,
+    size: u64,
+    identity: Digest,
+}
+
+impl Source for Written {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn identity(&self) -> Digest {
+        self.identity
+    }
+
+    fn write_to(&self, out: &mut dyn Write) -> Result<()> {
+        let mut file = self.file.reopen().at("opening", self.file.path())?;
+        // Errors of the reading side cannot be told from those of the writing side here; the latter name their file.
+        io::copy(&mut file, out).map(drop).map_err(write_error)
+    }
+}
+
+/// Whether a command line has an option; options may stand in quotes.
+fn has_word(command_line: &str, start: &str) -> bool {
+    command_line.split_ascii_whitespace().any(|word| word.trim_start_matches('"').starts_with(start))
+}
+
+/// Refuses options of the blueprint that contradict the root hash.
+fn check_words(command_line: &str, verity: bool) -> Result<()> {
+    match RESERVED.iter().find(|word| verity && has_word(command_line, word)) {
+        Some(word) => Err(Error::usage(format!(
+            "the kernel command line has `{word}`, and the build says where a verified root is (`root:` in the blueprint)"
+        ))
+        .hint("remove the option, or set root: {verity: false}")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a kernel that cannot check the signature that the blueprint asks for.
+fn check_signature(root: &Root, kernel: &Kernel) -> Result<()> {
+    if !root.signature_required() {
+        return Ok(());
+    }
+    if let Some(config) = &kernel.config {
+        let text = config.read(4 << 20)?;
+        let wanted = format!("{SIGNATURES}=y");
+        if !text.split(|byte| *byte == b'\n').any(|line| line == wanted.as_bytes()) {
+            return Err(Error::refused(format!(
+                "the kernel is built without {SIGNATURES}, and the blueprint has `signature: required`"
+            ))
+            .hint("take a kernel that has it, or set root: {signature: optional}: the signed kernel image vouches too"));
+        }
+    }
+    Err(Error::usage("`signature: required` needs a key that signs the root hash, and none is given")
+        .hint("set root: {signature: optional}: the signed kernel image vouches for the root hash too"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_lead_past_the_verification_are_refused() {
+        for line in ["root=/dev/vda", "a \"root=LABEL=x y\"", "moby.root.hash.lenient", "quiet roothash=00"] {
+            assert!(check_words(line, true).is_err(), "{line}");
+            assert!(check_words(line, false).is_ok(), "{line}");
+        }
+        assert!(check_words("console=ttyS0 rootwait moby.root.check=full notroot=1", true).is_ok());
+    }
+}
