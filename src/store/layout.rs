@@ -194,6 +194,6 @@ mod tests {
             inner = Descriptor::new(media_type::INDEX, store.put_bytes(&bytes).unwrap(), bytes.len() as u64);
         }
         let error = store.whole_layout(&inner, &[]).unwrap_err();
-        assert!(error.contains("indexes within indexes"), "{error}");
+        assert!(error.message().contains("indexes within indexes"), "{error}");
     }
 }
