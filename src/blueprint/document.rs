@@ -10,7 +10,7 @@ use super::reference::Reference;
 use super::root::{ROOT, Root, RootType};
 use super::schema::{IfAbsent, Key, Shape, TEXTS, Table};
 use super::source::Spanned;
-use super::volume::{VOLUME, Volume};
+use super::volume::{VOLUME, Volume, VolumeFormat};
 
 /// A blueprint: one file, or several merged.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +75,23 @@ impl Blueprint {
         let named = self.init.iter().chain(volumes).chain(containers).cloned();
         let mut seen = std::collections::HashSet::new();
         self.kernel.image.iter().cloned().chain(ucode).chain(named).filter(|r| seen.insert(r.value.clone())).collect()
+    }
+
+    /// The volumes with `format: oci` that have an image, and that image.
+    pub fn layouts(&self) -> impl Iterator<Item = (&Volume, &Spanned<Reference>)> {
+        let layouts = self.volumes.iter().filter(|volume| volume.format == VolumeFormat::Oci);
+        layouts.filter_map(|volume| Some((volume, volume.image.as_ref()?)))
+    }
+
+    /// Whether an image is only put into volumes as it is, and not unpacked anywhere: then it may be for other machines.
+    pub fn is_only_layout(&self, reference: &Reference) -> bool {
+        let unpacked = self.volumes.iter().filter(|volume| volume.format == VolumeFormat::Filesystem);
+        let unpacked = unpacked.filter_map(|volume| volume.image.as_ref());
+        let containers = self.containers().map(|image| &image.image);
+        let mut others = self.init.iter().chain(&self.kernel.image).chain(unpacked).chain(containers);
+        self.layouts().any(|(_, image)| image.value == *reference)
+            && !others.any(|other| other.value == *reference)
+            && self.ucode_image() != Some(reference)
     }
 
     /// The image that has the microcode, if the microcode has one of its own.

@@ -5,6 +5,7 @@ use super::node::Node;
 use super::reference::Reference;
 use super::schema::{IfAbsent, Key, Shape, Table};
 use super::source::Spanned;
+use crate::store::Platform;
 
 /// A folder that containers share; they name it in `binds` and `mounts`.
 #[derive(Clone, Debug)]
@@ -38,6 +39,11 @@ impl Volume {
     /// The folder where containers find a volume of this name.
     pub fn merged(name: &str) -> String {
         format!("{}/{name}/merged", Self::BASE)
+    }
+
+    /// The platforms that are kept; all if there are none.
+    pub fn layout_platforms(&self) -> Vec<Platform> {
+        self.platforms.iter().filter_map(|text| Platform::parse(text)).collect()
     }
 }
 
@@ -102,8 +108,8 @@ impl Decoder<'_, '_> {
     fn platforms(&mut self, node: &Node) -> Option<Vec<Spanned<String>>> {
         self.list(node, "`platforms`", |decoder, node| {
             let text = decoder.clean_text(node, "an entry of `platforms`")?;
-            let parts: Vec<&str> = text.split('/').collect();
-            if matches!(parts.len(), 2 | 3) && parts.iter().all(|part| !part.is_empty()) {
+            let parts = Platform::parse(&text);
+            if parts.is_some_and(|platform| platform.variant.is_none_or(|variant| !variant.is_empty())) {
                 return Some(text);
             }
             let message = format!("`{}` is not a platform", shorten(&text));

@@ -17,7 +17,7 @@ use crate::lock::{LockPlace, Resolver};
 use crate::net::Reason;
 use crate::outputs::{Format, Loaders, Options, OutputFile, Target};
 use crate::report;
-use crate::rootfs::assemble::{assemble, host_path};
+use crate::rootfs::assemble::{Assembling, assemble, host_path};
 use crate::rootfs::image_rules::GENERATED_TIME;
 use crate::rootfs::write_error;
 use crate::run::disk::parse_size;
@@ -68,6 +68,9 @@ pub struct BuildArguments {
     /// Size of disk images, in MiB or with M or G [default: what their content needs]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     size: Option<u64>,
+    /// Unpack the kernel (x86: bzImage to ELF vmlinux; ARM64: Image.gz to Image), for what starts it without firmware
+    #[arg(long)]
+    decompress_kernel: bool,
     /// Write NAME-timings.html and NAME-timings.json: what took how long, and what was reused
     #[arg(long)]
     timings: bool,
@@ -153,6 +156,9 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
         return Err(Error::usage("--size is for disk images, and none of the formats is one")
             .hint("moby build --format list shows the formats; raw-efi is one"));
     }
+    if arguments.decompress_kernel {
+        check_unpacked(&formats, arch)?;
+    }
     let time = build_time()?;
     let inputs = inputs(arguments);
     for input in &inputs {
@@ -201,7 +207,8 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     super::lock::check((&place, lock.as_ref()), &blueprint, &components, arch, arguments.locked, ui)?;
     let (pull, locked, lock, components) = (arguments.pull, arguments.locked, lock.as_ref(), &components);
     let locked = Resolver { store: &store, net: &net, arch, pull, lock, locked, components }.lock(blueprint)?;
-    let system = assemble(&locked, &store, ui, arch, time)?;
+    let assembling = Assembling { store: &store, ui, arch, time, decompress_kernel: arguments.decompress_kernel };
+    let system = assemble(&locked, assembling)?;
     let (compression, size) = (arguments.compression, arguments.size);
     let options = Options { store: &store, ui, components, size, compression, time, loaders: Loaders::default() };
     let mut files = Vec::new();
@@ -257,6 +264,19 @@ fn check_files(formats: &[Format], format: Format) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses formats whose loaders would not find their way into a vmlinux.
+fn check_unpacked(formats: &[Format], arch: Arch) -> Result<()> {
+    let boots = |format: &&Format| arch == Arch::Amd64 && format.description().firmware != "-";
+    match formats.iter().find(boots) {
+        Some(format) => {
+            let (name, firmware) = (format.description().name, format.description().firmware);
+            Err(Error::usage(format!("--decompress-kernel: {name} is booted by {firmware}, which needs a bzImage"))
+                .hint("use it with kernel+initrd, tar or another format that hands out the kernel"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The time of what has none of its own: SOURCE_DATE_EPOCH (reproducible-builds.org), else a fixed one.

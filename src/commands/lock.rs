@@ -58,7 +58,7 @@ pub fn run(arguments: &LockArguments, global: &Global, ui: &Ui) -> Result<i32> {
     };
     let arches = (!arguments.arch.is_empty()).then_some(arguments.arch.as_slice());
     let locker = Locker { store: &store, net: &net, arches, components: &components };
-    let new = locker.lock(&blueprint.references(), &old, &moving)?;
+    let new = locker.lock(&blueprint, &old, &moving)?;
     for one in moves(&old, &new) {
         super::print_line(&one.to_string())?;
     }

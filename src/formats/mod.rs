@@ -13,6 +13,7 @@ pub mod fat;
 pub mod gcp;
 pub mod gpt;
 pub mod iso9660;
+pub mod kernel;
 pub mod mbr;
 pub mod ova;
 pub mod pe;

@@ -42,6 +42,8 @@ impl LockFile {
             let name = lock_key(&reference, component.is_some());
             let how = match self.images.get(&name) {
                 None => Some("is not in the lock".to_string()),
+                // The index stands for all platforms, whatever this build is for.
+                Some(entry) if entry.index.is_some() && blueprint.is_only_layout(&reference) => None,
                 Some(entry) => drifted(entry, component.as_ref().map(|component| component.hash.as_str()), arch),
             };
             if let Some(how) = how {

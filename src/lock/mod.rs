@@ -6,10 +6,12 @@
 //! | `update.rs` | references, an old lock | a new lock, and what moved |
 //! | `drift.rs` | a blueprint, a lock | where they do not fit each other |
 //! | `resolve.rs` | a blueprint, a lock if there is one | `Locked`, with everything in the store |
+//! | `layout.rs` | an image of a volume with `format: oci` | the blobs of its image layout |
 //! | `place.rs` | blueprints' names | where their lock lies |
 
 mod drift;
 mod file;
+mod layout;
 mod place;
 mod read;
 mod resolve;
@@ -26,7 +28,7 @@ pub use update::{Locker, Move, Moving, means, moves};
 
 use crate::blueprint::{Blueprint, Reference};
 use crate::error::{Error, Result};
-use crate::store::{Descriptor, ImageConfig, Layer};
+use crate::store::{Descriptor, ImageConfig, Layer, Layout};
 
 /// An image that a blueprint names, by digest, with everything of it in the store.
 #[derive(Clone, Debug)]
@@ -45,11 +47,18 @@ pub struct Locked {
     /// The blueprint.
     pub blueprint: Blueprint,
     images: BTreeMap<Reference, LockedImage>,
+    /// By the names of their volumes.
+    layouts: BTreeMap<String, Layout>,
 }
 
 impl Locked {
     /// The image behind a reference of the blueprint.
     pub fn image(&self, reference: &Reference) -> Result<&LockedImage> {
         self.images.get(reference).ok_or_else(|| Error::failed(format!("{reference} was not resolved")))
+    }
+
+    /// The image layout of a volume with `format: oci`.
+    pub fn layout(&self, volume: &str) -> Result<&Layout> {
+        self.layouts.get(volume).ok_or_else(|| Error::failed(format!("the volume {volume} was not resolved")))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::file::{LockEntry, LockFile, LockedPackage, LockedPlatform};
 use super::{Locked, LockedImage};
 use crate::Arch;
-use crate::blueprint::{Blueprint, Reference};
+use crate::blueprint::{Blueprint, Reference, Spanned};
 use crate::component::{Built, Component, Components, Pin};
 use crate::error::{Context, Error, Exit, Result};
 use crate::net::Net;
@@ -35,25 +35,32 @@ impl Resolver<'_> {
     /// Resolves every reference of a blueprint.
     pub fn lock(&self, blueprint: Blueprint) -> Result<Locked> {
         let registry = Registry::new(self.net);
+        let place = |error: Error, reference: &Spanned<Reference>| match error.exit() {
+            Exit::Room => error,
+            _ => error.context(&reference.place),
+        };
         let mut images = BTreeMap::new();
         for reference in blueprint.references() {
+            if blueprint.is_only_layout(&reference) {
+                continue;
+            }
             let _span = self.net.ui().span("resolve", reference.to_string());
-            let image = self.image(&registry, &reference).map_err(|error| match error.exit() {
-                Exit::Room => error,
-                _ => error.context(&reference.place),
-            })?;
+            let image = self.image(&registry, &reference).map_err(|error| place(error, &reference))?;
             images.insert(reference.value, image);
         }
-        Ok(Locked { blueprint, images })
+        let mut layouts = BTreeMap::new();
+        for (volume, reference) in blueprint.layouts() {
+            let _span = self.net.ui().span("resolve", reference.to_string());
+            let layout = self.layout(&registry, volume, reference).map_err(|error| place(error, reference))?;
+            layouts.insert(volume.name.value.clone(), layout);
+        }
+        Ok(Locked { blueprint, images, layouts })
     }
 
     fn image(&self, registry: &Registry<'_>, reference: &Reference) -> Result<LockedImage> {
         let name = image_name(reference)?;
         let component = self.components.get(reference);
-        let recipe = component.as_ref().map(|component| component.hash.as_str());
-        let entry = self.lock.and_then(|lock| lock.entry(reference, component.is_some()));
-        // A drifted recipe is as good as none: `--locked` refused it before.
-        let entry = entry.filter(|entry| entry.recipe.as_deref() == recipe);
+        let entry = self.locked_entry(reference, component.as_deref());
         if let Some(component) = component {
             return self.component(&component, entry);
         }
@@ -76,8 +83,15 @@ impl Resolver<'_> {
         self.open(manifest).context(&name)
     }
 
+    /// What the lock has for a reference. A drifted recipe is as good as none: `--locked` refused it before.
+    pub(super) fn locked_entry(&self, reference: &Reference, component: Option<&Component>) -> Option<&LockEntry> {
+        let recipe = component.map(|component| component.hash.as_str());
+        let entry = self.lock.and_then(|lock| lock.entry(reference, component.is_some()));
+        entry.filter(|entry| entry.recipe.as_deref() == recipe)
+    }
+
     /// A component's image: the locked one if it is in the store, else what its recipe gives now.
-    fn component(&self, component: &Component, entry: Option<&LockEntry>) -> Result<LockedImage> {
+    pub(super) fn component(&self, component: &Component, entry: Option<&LockEntry>) -> Result<LockedImage> {
         let platform = entry.and_then(|entry| entry.platforms.get(&self.arch));
         let locked = platform.and_then(|platform| platform.manifest);
         if let Some(manifest) = locked

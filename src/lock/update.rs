@@ -7,11 +7,12 @@ use super::drift::package_moves;
 use super::file::{LockEntry, LockFile, LockedPackage, LockedPlatform, lock_key};
 use super::image_name;
 use crate::Arch;
-use crate::blueprint::{Reference, Spanned, nearest};
+use crate::blueprint::{Blueprint, Reference, Spanned, nearest};
 use crate::component::image::{MATERIALS_LABEL, Materials};
 use crate::component::{Component, Components};
 use crate::error::{Context, Error, Result};
 use crate::net::Net;
+use crate::store::manifest::media_type;
 use crate::store::registry::{ImageName, Platforms, Registry};
 use crate::store::{Digest, ImageConfig, Manifest, Store};
 
@@ -57,7 +58,8 @@ impl fmt::Display for Move {
 impl Locker<'_> {
     /// A new lock for the references of a blueprint. What `old` has for them stays unless it is to move; what no
     /// reference names any more is dropped. The moves are in the order of the names.
-    pub fn lock(&self, references: &[Spanned<Reference>], old: &LockFile, moving: &Moving) -> Result<LockFile> {
+    pub fn lock(&self, blueprint: &Blueprint, old: &LockFile, moving: &Moving) -> Result<LockFile> {
+        let references = &blueprint.references();
         self.check_names(references, moving)?;
         let registry = Registry::new(self.net);
         let mut lock = LockFile::new();
@@ -72,7 +74,7 @@ impl Locker<'_> {
             let kept = old.images.get(&name).filter(|_| !moves || component.is_some());
             let entry = match &component {
                 Some(component) => self.component_entry(&name, component, kept, moves),
-                None => self.entry(&registry, reference, kept),
+                None => self.entry(&registry, reference, kept, blueprint.is_only_layout(reference)),
             };
             let entry = entry.context(&reference.place)?;
             lock.images.insert(name, entry);
@@ -97,7 +99,14 @@ impl Locker<'_> {
         Ok(())
     }
 
-    fn entry(&self, registry: &Registry<'_>, reference: &Reference, kept: Option<&LockEntry>) -> Result<LockEntry> {
+    /// With `whole`, an image may be there for other platforms only.
+    fn entry(
+        &self,
+        registry: &Registry<'_>,
+        reference: &Reference,
+        kept: Option<&LockEntry>,
+        whole: bool,
+    ) -> Result<LockEntry> {
         let name = image_name(reference)?;
         if let Some(kept) = kept.filter(|kept| kept.recipe.is_none()) {
             return self.completed(registry, &name, kept);
@@ -113,6 +122,15 @@ impl Locker<'_> {
         };
         // Without a network, what the store has under the name is what there is to lock.
         let pinned = ImageName { digest: name.digest.or(named.map(|named| named.digest)), ..name };
+        if whole {
+            let top = registry.top(self.store, &pinned)?;
+            if media_type::is_index(&top.media_type) {
+                let pinned = ImageName { digest: Some(top.digest), ..pinned };
+                // Whether it has images for these architectures too, or not.
+                let platforms = registry.platforms(self.store, &pinned, self.arches()).unwrap_or_default();
+                return Ok(LockEntry { index: Some(top.digest), ..of_platforms(platforms) });
+            }
+        }
         Ok(of_platforms(registry.platforms(self.store, &pinned, self.arches())?))
     }
 

@@ -34,6 +34,11 @@ pub mod media_type {
     pub fn is_index(name: &str) -> bool {
         name == INDEX || name == DOCKER_LIST
     }
+
+    /// Whether a media type is one of the two kinds of manifest. One that an index leaves out is taken for one.
+    pub fn is_manifest(name: &str) -> bool {
+        matches!(name, "" | MANIFEST | DOCKER_MANIFEST)
+    }
 }
 
 /// Where an image layout keeps a descriptor's name (OCI image specification, annotations.md).

@@ -2,8 +2,13 @@
 
 use super::Assembly;
 use crate::blueprint::{Reference, Ucode, nearest};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, IoContext, Result};
+use crate::formats;
 use crate::rootfs::{Content, Inode, Kind, Meta, Place, Tree, flatten, merge_layer};
+use crate::store::Digest;
+
+/// Where the digests of unpacked kernels are, by those of packed ones.
+const UNPACKED_KIND: &str = "kernel-1";
 
 /// The parts that a loader takes.
 #[derive(Clone, Debug)]
@@ -30,7 +35,10 @@ impl Assembly<'_> {
         let origin = self.origin(reference.to_string(), "kernel");
         self.folder("boot", origin)?;
         let cmdline = section.cmdline().to_string();
-        let (kernel, mode) = file(&image, section.binary(), reference, "binary")?;
+        let (mut kernel, mode) = file(&image, section.binary(), reference, "binary")?;
+        if self.decompress_kernel {
+            kernel = self.unpacked(kernel).context(format_args!("{}: {}", reference.value, section.binary()))?;
+        }
         let mut parts =
             vec![("boot/cmdline", Content::bytes(cmdline.as_bytes()), 0o644), ("boot/kernel", kernel.clone(), mode)];
         let ucode = match section.ucode() {
@@ -59,6 +67,30 @@ impl Assembly<'_> {
             _ => None,
         };
         Ok(Some(Kernel { image: kernel, cmdline, ucode: ucode.map(|(content, _)| content), config }))
+    }
+
+    /// A kernel unpacked; itself if it is not packed. It is unpacked once, into a blob.
+    fn unpacked(&self, kernel: Content) -> Result<Content> {
+        let known =
+            self.store.derived(UNPACKED_KIND, &kernel.digest).and_then(|path| std::fs::read_to_string(path).ok());
+        let digest = known.and_then(|text| text.parse::<Digest>().ok());
+        let content = |digest: Digest, size| Content::part(self.store.blob_path(&digest).into(), 0, size, digest);
+        if let Some(digest) = digest
+            && let Ok(metadata) = self.store.blob_path(&digest).metadata()
+        {
+            return Ok(content(digest, metadata.len()));
+        }
+        let task = self.ui.task("unpack", "the kernel", None);
+        let mut out = self.store.blob_writer()?;
+        if !formats::kernel::unpack(&kernel, self.arch, &mut out)? {
+            return Ok(kernel);
+        }
+        let (digest, size) = out.commit(None)?;
+        task.advance(size);
+        let pointer = self.store.temporary_file()?;
+        std::fs::write(pointer.path(), digest.to_string()).at("writing", pointer.path())?;
+        self.store.put_derived(UNPACKED_KIND, &kernel.digest, pointer)?;
+        Ok(content(digest, size))
     }
 
     /// The tree of an archive inside of an image.

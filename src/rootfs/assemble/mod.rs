@@ -39,11 +39,27 @@ pub struct System {
     pub disk: Disk,
 }
 
-/// Assembles the root file system. `time` is given to everything that is generated here.
-pub fn assemble(locked: &Locked, store: &Store, ui: &Ui, arch: Arch, time: i64) -> Result<System> {
+/// What is assembled, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Assembling<'a> {
+    /// Where images are, and where what is made on the way goes.
+    pub store: &'a Store,
+    /// Where warnings go.
+    pub ui: &'a Ui,
+    /// For which architecture.
+    pub arch: Arch,
+    /// The time of everything that is generated, in seconds since the epoch.
+    pub time: i64,
+    /// Whether the kernel is unpacked.
+    pub decompress_kernel: bool,
+}
+
+/// Assembles the root file system.
+pub fn assemble(locked: &Locked, assembling: Assembling<'_>) -> Result<System> {
+    let Assembling { store, ui, arch, time, decompress_kernel } = assembling;
     let _span = ui.span("assemble", "root file system");
-    let mut assembly =
-        Assembly { locked, store, ui, arch, time, tree: Tree::new(time), ids: IdMap::number(&locked.blueprint) };
+    let (tree, ids) = (Tree::new(time), IdMap::number(&locked.blueprint));
+    let mut assembly = Assembly { locked, store, ui, arch, time, decompress_kernel, tree, ids };
     let kernel = assembly.kernel()?;
     assembly.init()?;
     assembly.volumes()?;
@@ -61,6 +77,7 @@ struct Assembly<'a> {
     ui: &'a Ui,
     arch: Arch,
     time: i64,
+    decompress_kernel: bool,
     tree: Tree,
     ids: IdMap,
 }

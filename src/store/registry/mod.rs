@@ -9,6 +9,7 @@
 //! | `documents.rs` | manifests and indexes, checked; the choice of a platform |
 //! | `platforms.rs` | what a name stands for on each architecture, without its layers |
 //! | `pull.rs` | an image with its layers |
+//! | `layout.rs` | an image as it is, for several platforms |
 //! | `layer.rs` | one layer, hashed and inflated while it arrives |
 //! | `push.rs` | an image to a registry |
 //!
@@ -23,6 +24,7 @@ mod credentials;
 mod documents;
 mod endpoint;
 mod layer;
+mod layout;
 mod name;
 mod platforms;
 mod pull;

@@ -21,11 +21,12 @@ const PARALLEL_LAYERS: usize = 4;
 
 /// A layer to get.
 #[derive(Clone, Debug)]
-struct Wanted {
-    descriptor: Descriptor,
-    diff_id: Digest,
+pub(super) struct Wanted {
+    pub(super) descriptor: Descriptor,
+    /// The digest of the inflated layer; without it the layer is only fetched.
+    pub(super) diff_id: Option<Digest>,
     /// For messages: "layer 2 of 5".
-    place: String,
+    pub(super) place: String,
 }
 
 impl Registry<'_> {
@@ -61,7 +62,7 @@ impl Registry<'_> {
             .filter(|(_, (descriptor, diff_id))| seen.insert((descriptor.digest, *diff_id)))
             .map(|(number, (descriptor, diff_id))| {
                 let place = format!("layer {} of {layers} ({})", number + 1, descriptor.digest);
-                Wanted { descriptor, diff_id, place }
+                Wanted { descriptor, diff_id: Some(diff_id), place }
             })
             .collect();
         self.pull_layers(store, name, wanted)?;
@@ -99,7 +100,7 @@ impl Registry<'_> {
         store.read_json(&descriptor.digest)
     }
 
-    fn pull_layers(&self, store: &Store, name: &ImageName, wanted: VecDeque<Wanted>) -> Result<()> {
+    pub(super) fn pull_layers(&self, store: &Store, name: &ImageName, wanted: VecDeque<Wanted>) -> Result<()> {
         let threads = wanted.len().min(PARALLEL_LAYERS);
         let stop = AtomicBool::new(false);
         let queue = Mutex::new((wanted, None::<Error>));
@@ -126,6 +127,7 @@ impl Registry<'_> {
     fn pull_layer(&self, store: &Store, name: &ImageName, layer: &Wanted, stop: &AtomicBool) -> Result<()> {
         let Wanted { descriptor, diff_id, .. } = layer;
         if store.has_blob(descriptor) {
+            let Some(diff_id) = diff_id else { return Ok(()) };
             match store.layer(descriptor, diff_id) {
                 Ok(_) => return Ok(()),
                 // The blob was damaged and is gone now: fetch it. If it is still there, it does not fit its image.
@@ -135,13 +137,13 @@ impl Registry<'_> {
         }
         let subject = format!("{} {}", name.repository, descriptor.digest.hex().get(..12).unwrap_or_default());
         let task = self.net.ui().task("pull", subject, Some(descriptor.size));
-        if store.inflated(diff_id).is_some() {
-            // Only the blob is missing: it is needed to push or export the image.
+        let Some(diff_id) = diff_id.filter(|diff_id| store.inflated(diff_id).is_none()) else {
+            // Only the blob is wanted, or missing: it is needed to push or export the image.
             let start = || BlobSink::new(store).map(|sink| Stoppable { sink, stop });
             return self.fetch_blob(name, descriptor, start, Some(&task), |sink| {
                 sink.sink.writer.commit(Some(&descriptor.digest)).map(drop)
             });
-        }
+        };
         let mut inflated = None;
         let start = || LayerSink::new(store).map(|sink| Stoppable { sink, stop });
         self.fetch_blob(name, descriptor, start, Some(&task), |sink| {
@@ -151,7 +153,7 @@ impl Registry<'_> {
             Ok(())
         })?;
         match inflated {
-            Some(pending) => pending?.commit(Some(diff_id)).map(drop),
+            Some(pending) => pending?.commit(Some(&diff_id)).map(drop),
             None => Ok(()),
         }
     }
