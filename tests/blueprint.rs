@@ -204,7 +204,7 @@ fn urls_are_fetched_and_have_no_folder() {
         other => Err(moby::Error::network(format!("no {other}"))),
     };
     let resolve = |_: &std::path::Path, _: &moby::blueprint::Place| Ok("x".to_owned());
-    let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve) };
+    let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve), ..ReadOptions::default() };
     let error = read(&[Input::Url("https://example.com/a.yml".into())], options).unwrap_err();
     assert_eq!(error.diagnostics().len(), 1, "{}", shown(&error));
     let error = read(&[Input::Url("https://example.com/b.yml".into())], options).unwrap_err();

@@ -90,7 +90,9 @@ fn document(text: &str) -> Option<Value> {
 fn is_read(text: &str) -> bool {
     let resolve = |_: &Path, _: &moby::blueprint::Place| Ok("docker.io/x/y:z".to_owned());
     let input = Input::Text { name: "x.yml".into(), text: text.into(), folder: ".".into() };
-    read(&[input], ReadOptions { resolve: Some(&resolve), ..ReadOptions::default() }).is_ok()
+    let archives = |_: &moby::blueprint::ArchiveReference| Ok("docker.io/x/y:z".to_owned());
+    let options = ReadOptions { resolve: Some(&resolve), archives: Some(&archives), ..ReadOptions::default() };
+    read(&[input], options).is_ok()
 }
 
 fn files(folders: &[&str]) -> Vec<(PathBuf, String)> {
@@ -209,6 +211,15 @@ fn reader_and_schema_agree_on_single_values() {
         "'[::1]:5000/x:1'",
         &digest,
         "'@pkg:../x'",
+        "'docker-archive:a.tar'",
+        "'docker-archive:/x/a.tar:redis:7'",
+        "'docker-archive:'",
+        "'docker-archive:a.tar:'",
+        "'oci:./a'",
+        "'oci:/a:tag'",
+        "'oci:tag'",
+        "'oci:Tag:x'",
+        "'oci-archive:../a b.tar'",
         "a__b/c--d.e",
         "Redis",
         "a b",

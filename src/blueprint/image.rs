@@ -191,6 +191,12 @@ impl Decoder<'_, '_> {
     /// An image reference.
     pub fn reference(&mut self, node: &Node, what: &str) -> Option<Spanned<Reference>> {
         let text = self.text(node, what)?;
+        // A template's answer is a reference, whatever it looks like.
+        let template = node.scalar().is_some_and(|scalar| scalar.text != text.value);
+        if !template && let Some(found) = self.archive(node, &text) {
+            let reference = Reference::parse(&found?).ok()?.typed_as(&text);
+            return Some(text.map(|_| reference));
+        }
         match Reference::parse(&text) {
             Ok(reference) => Some(text.map(|_| reference)),
             Err(error) => {

@@ -10,7 +10,7 @@ use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::Blueprint;
 use super::parse::{LONGEST_TEXT, parse};
 use super::source::{Origin, Place, Source};
-use super::template::{Resolver, Templates};
+use super::template::{Archives, Resolver, Templates};
 use crate::error::IoContext;
 use crate::{Error, Result};
 
@@ -79,6 +79,8 @@ pub struct ReadOptions<'a> {
     pub fetch: Option<&'a Fetch<'a>>,
     /// Gives the reference of the component in a folder (`@pkg:`); without it `@pkg:` is refused.
     pub resolve: Option<&'a Resolver<'a>>,
+    /// Gives the reference of an image in a file; without it such images are refused.
+    pub archives: Option<&'a Archives<'a>>,
 }
 
 impl std::fmt::Debug for ReadOptions<'_> {
@@ -95,7 +97,7 @@ pub fn read(inputs: &[Input], options: ReadOptions<'_>) -> Result<(Blueprint, Ve
         return Err(Error::usage("no blueprint is named"));
     }
     let mut diagnostics = Diagnostics::default();
-    let mut templates = Templates::new(options.resolve);
+    let mut templates = Templates::new(options.resolve).with_archives(options.archives);
     let mut merged: Option<Blueprint> = None;
     let mut known = Known::default();
     let mut complete = true;

@@ -134,7 +134,9 @@ fn image_pattern() -> String {
     );
     let tag = ":[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}";
     let digest = "@sha256:[0-9a-f]{64}";
-    format!("|@pkg:[^\\n]+|(?:{registry})?{part}(?:/{part})*(?:{tag})?(?:{digest})?")
+    let file = "[^:\\n\\r]";
+    let archive = format!("(?:(?:docker|oci)-archive:{file}+|oci:{file}*/{file}*)(?::[^\\n\\r]+)?");
+    format!("|@pkg:[^\\n]+|{archive}|(?:{registry})?{part}(?:/{part})*(?:{tag})?(?:{digest})?")
 }
 
 #[cfg(test)]

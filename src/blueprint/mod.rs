@@ -11,6 +11,7 @@
 //! No step stops at the first mistake: they are collected in [`Diagnostics`] and shown together. The keys that are known
 //! are data ([`schema::Table`]), beside the types that they belong to.
 
+mod archive;
 mod capability;
 mod check;
 mod decode;
@@ -42,6 +43,7 @@ pub mod value;
 mod volume;
 mod write;
 
+pub use archive::{ArchiveForm, ArchiveReference};
 pub use capability::CAPABILITIES;
 pub use decode::{Decoder, Fields};
 pub use device::{DEVICE, Device};
@@ -65,7 +67,7 @@ pub use rlimit::{RLIMITS, Rlimit};
 pub use root::{OnFailure, ROOT, Root, RootSignature, RootType};
 pub use runtime::{BindNamespaces, Interface, RUNTIME, Runtime};
 pub use source::{Origin, Place, Source, Spanned};
-pub use template::{Resolver, Templates};
+pub use template::{Archives, Resolver, Templates};
 pub use value::Value;
 pub use volume::{VOLUME, Volume, VolumeFormat};
 pub use write::MapBuilder;

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::archive::ArchiveReference;
 use super::decode::visible;
 
 /// The registry of names without one.
@@ -79,6 +80,16 @@ impl Reference {
             return Err(wrong(format!("an image name has at most {LONGEST_NAME} bytes"), 0..name.len()));
         }
         Ok(Reference { typed: typed.to_owned(), registry: registry.to_owned(), repository, tag, digest })
+    }
+
+    /// Whether it was written as an image in a file (`docker-archive:PATH`), which no registry has to have.
+    pub fn is_in_file(&self) -> bool {
+        ArchiveReference::parse(&self.typed).is_some()
+    }
+
+    /// The same, written as another text.
+    pub(super) fn typed_as(self, typed: &str) -> Reference {
+        Reference { typed: typed.to_owned(), ..self }
     }
 
     /// The text as it was written.

@@ -1,11 +1,13 @@
-//! `@pkg:DIR`: the image that the component in a folder builds, in place of a reference.
+//! `@pkg:DIR`: the image that the component in a folder builds, in place of a reference. And images in files, which are
+//! found by whoever reads the blueprint too.
 //!
 //! Any value that begins with `@` is a template, as in LinuxKit, which turns every one but `@pkg:` into nothing; here
 //! the others are mistakes. A block scalar (`|`) is taken as it is, so that a file's contents may begin with `@`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use super::archive::ArchiveReference;
 use super::diagnostic::Diagnostics;
 use super::source::{Origin, Place};
 use crate::error::Exit;
@@ -14,9 +16,14 @@ use crate::{Error, Result};
 /// Gives the reference of the component in a folder.
 pub type Resolver<'a> = dyn Fn(&Path, &Place) -> Result<String> + 'a;
 
+/// Gives the reference, with its digest, of an image in a file or folder.
+pub type Archives<'a> = dyn Fn(&ArchiveReference) -> Result<String> + 'a;
+
 /// What resolves templates, and what it resolved already.
 pub struct Templates<'a> {
     resolver: Option<&'a Resolver<'a>>,
+    archives: Option<&'a Archives<'a>>,
+    known_archives: BTreeMap<ArchiveReference, Option<String>>,
     known: HashMap<PathBuf, Option<String>>,
     /// The first failure that is no mistake of the blueprint (a network, a full disk).
     failure: Option<Error>,
@@ -31,7 +38,13 @@ impl std::fmt::Debug for Templates<'_> {
 impl<'a> Templates<'a> {
     /// With a resolver; without one every template is a mistake.
     pub fn new(resolver: Option<&'a Resolver<'a>>) -> Templates<'a> {
-        Templates { resolver, known: HashMap::new(), failure: None }
+        let (known, known_archives) = (HashMap::new(), BTreeMap::new());
+        Templates { resolver, archives: None, known_archives, known, failure: None }
+    }
+
+    /// The same, where images in files are found too.
+    pub fn with_archives(self, archives: Option<&'a Archives<'a>>) -> Templates<'a> {
+        Templates { archives, ..self }
     }
 
     /// The failure that stands above the mistakes, if there was one.
@@ -82,10 +95,38 @@ impl<'a> Templates<'a> {
             diagnostics.push(place.mistake("`@pkg:` cannot be resolved here"));
             return None;
         };
-        let error = match resolver(folder, place) {
-            Ok(reference) => return Some(reference),
-            Err(error) => error,
+        match resolver(folder, place) {
+            Ok(reference) => Some(reference),
+            Err(error) => self.refuse(error, place, diagnostics),
+        }
+    }
+
+    /// The reference by digest of an image in a file.
+    pub fn archive(
+        &mut self,
+        archive: &ArchiveReference,
+        place: &Place,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<String> {
+        if let Some(known) = self.known_archives.get(archive) {
+            return known.clone();
+        }
+        let found = match self.archives {
+            None => {
+                diagnostics.push(place.mistake("images in files cannot be read here"));
+                None
+            }
+            Some(archives) => match archives(archive) {
+                Ok(reference) => Some(reference),
+                Err(error) => self.refuse(error, place, diagnostics),
+            },
         };
+        self.known_archives.insert(archive.clone(), found.clone());
+        found
+    }
+
+    /// A mistake of the blueprint is noted with the others; another failure stands above them.
+    fn refuse(&mut self, error: Error, place: &Place, diagnostics: &mut Diagnostics) -> Option<String> {
         if error.exit() == Exit::Usage || error.exit() == Exit::Failed {
             let help = error.hint_text().map(str::to_owned);
             diagnostics.push(place.mistake(error.message()).help_if(help));

@@ -9,7 +9,7 @@ use clap::Args;
 use super::global::Global;
 use super::watch::{self, Watched};
 use crate::Arch;
-use crate::blueprint::{self, Input, Place, ReadOptions};
+use crate::blueprint::{self, ArchiveReference, Input, Place, ReadOptions};
 use crate::component::Components;
 use crate::error::{Context, Error, Result};
 use crate::formats::compress::Method;
@@ -21,6 +21,7 @@ use crate::rootfs::assemble::{Assembling, assemble, host_path};
 use crate::rootfs::image_rules::GENERATED_TIME;
 use crate::rootfs::write_error;
 use crate::run::disk::parse_size;
+use crate::store::LocalDocker;
 use crate::ui::Ui;
 
 /// Builds images from blueprints.
@@ -32,7 +33,8 @@ use crate::ui::Ui;
   moby build --format raw-efi --size 1G minimal.yml     a disk that UEFI boots
   moby build --format list                              the formats there are")]
 pub struct BuildArguments {
-    /// Blueprints, merged from left to right: files, http(s) URLs, - for standard input
+    /// Blueprints, merged from left to right: files, http(s) URLs, - for standard input. Their images come from
+    /// registries, recipes (@pkg:FOLDER) and files (docker-archive:FILE, oci-archive:FILE, oci:FOLDER)
     #[arg(value_name = "FILE", required_unless_present = "format")]
     files: Vec<OsString>,
     /// Formats to make, separated by commas; `list` shows them [default: kernel+initrd, or tar with -o]
@@ -50,6 +52,9 @@ pub struct BuildArguments {
     /// Architecture to build for: amd64, arm64 [default: this machine's]
     #[arg(long, value_name = "ARCH")]
     arch: Option<Arch>,
+    /// Look for images in the local Docker or podman first (docker save, podman save)
+    #[arg(long)]
+    docker: bool,
     /// Ask registries and package archives again, even for what the store has
     #[arg(long)]
     pull: bool,
@@ -183,7 +188,12 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
         }
         Ok(component.reference.clone())
     };
-    let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve) };
+    let archives = |archive: &ArchiveReference| {
+        watched.add(&archive.path);
+        let _span = ui.span("import", archive.to_string());
+        super::image_in_file(&store, archive).map(|(reference, _)| reference)
+    };
+    let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve), archives: Some(&archives) };
     let reading = ui.span("read", "blueprints");
     let (blueprint, warnings) = blueprint::read(&inputs, options)?;
     drop(reading);
@@ -206,7 +216,9 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     let lock = place.read(&store)?;
     super::lock::check((&place, lock.as_ref()), &blueprint, &components, arch, arguments.locked, ui)?;
     let (pull, locked, lock, components) = (arguments.pull, arguments.locked, lock.as_ref(), &components);
-    let locked = Resolver { store: &store, net: &net, arch, pull, lock, locked, components }.lock(blueprint)?;
+    let docker = arguments.docker.then(LocalDocker::find).transpose()?;
+    let docker = docker.as_ref();
+    let locked = Resolver { store: &store, net: &net, arch, pull, lock, locked, docker, components }.lock(blueprint)?;
     let assembling = Assembling { store: &store, ui, arch, time, decompress_kernel: arguments.decompress_kernel };
     let system = assemble(&locked, assembling)?;
     let (compression, size) = (arguments.compression, arguments.size);

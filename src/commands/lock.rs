@@ -7,10 +7,11 @@ use clap::Args;
 
 use super::global::Global;
 use crate::Arch;
-use crate::blueprint::{self, Blueprint, Input, Place, ReadOptions};
+use crate::blueprint::{self, ArchiveReference, Blueprint, Input, Place, ReadOptions};
 use crate::component::Components;
 use crate::error::{Error, Result};
 use crate::lock::{LockFile, LockPlace, Locker, Moving, moves};
+use crate::store::LocalDocker;
 use crate::ui::Ui;
 
 /// Pins every image of blueprints to digests.
@@ -27,6 +28,9 @@ pub struct LockArguments {
     /// Ask registries anew: for the images named, or for all
     #[arg(long)]
     update: bool,
+    /// Look for images in the local Docker or podman first, as moby build --docker does
+    #[arg(long)]
+    docker: bool,
     /// The lock file [default: NAME.lock beside the last blueprint]
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
@@ -48,7 +52,8 @@ pub fn run(arguments: &LockArguments, global: &Global, ui: &Ui) -> Result<i32> {
     let store = global.store()?;
     let components = Components::new(&store, &net, ui);
     let resolve = |folder: &Path, _: &Place| components.add(folder).map(|component| component.reference.clone());
-    let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve) };
+    let archives = |archive: &ArchiveReference| super::image_in_file(&store, archive).map(|(reference, _)| reference);
+    let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve), archives: Some(&archives) };
     let (blueprint, warnings) = blueprint::read(&inputs, options)?;
     super::show_warnings(&warnings, ui);
     let place = LockPlace::of(&inputs, arguments.lock.as_deref());
@@ -57,7 +62,9 @@ pub fn run(arguments: &LockArguments, global: &Global, ui: &Ui) -> Result<i32> {
         _ => LockFile::default(),
     };
     let arches = (!arguments.arch.is_empty()).then_some(arguments.arch.as_slice());
-    let locker = Locker { store: &store, net: &net, arches, components: &components };
+    let docker = arguments.docker.then(LocalDocker::find).transpose()?;
+    let docker = docker.as_ref();
+    let locker = Locker { store: &store, net: &net, arches, components: &components, docker };
     let new = locker.lock(&blueprint, &old, &moving)?;
     for one in moves(&old, &new) {
         super::print_line(&one.to_string())?;

@@ -12,8 +12,9 @@ pub mod watch;
 use std::io::{IsTerminal, Write};
 
 use crate::Arch;
-use crate::blueprint::Diagnostic;
+use crate::blueprint::{ArchiveReference, Diagnostic, Reference};
 use crate::error::{Error, Result};
+use crate::store::{Descriptor, Store};
 use crate::ui::{Mode, Ui};
 
 /// Prints an error once: the mistakes that it stands for with their lines, the message, the hint. In JSON mode it is
@@ -50,6 +51,12 @@ pub fn show_warnings(warnings: &[Diagnostic], ui: &Ui) {
             _ => ui.note(warning.render(colour)),
         }
     }
+}
+
+/// An image in a file, brought into the store: its reference, with its digest, and what that stands for.
+pub fn image_in_file(store: &Store, archive: &ArchiveReference) -> Result<(String, Descriptor)> {
+    let canonical = |text: &str| Reference::parse(text).ok().map(|reference| reference.to_string());
+    store.import_archive(archive, &canonical)
 }
 
 /// The architecture that was asked for, or this machine's.

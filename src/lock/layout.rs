@@ -1,7 +1,7 @@
 //! The images of volumes with `format: oci`: as they are, for the platforms that the volume keeps.
 
 use super::file::LockEntry;
-use super::resolve::{Resolver, image_name};
+use super::resolve::{Resolver, image_name, not_in_file};
 use crate::Arch;
 use crate::blueprint::{Reference, Volume};
 use crate::component::Component;
@@ -42,11 +42,14 @@ impl Resolver<'_> {
                 })
             });
         }
-        if !self.pull
+        if (!self.pull || reference.is_in_file())
             && let Some(named) = self.store.named(&name.to_string())?
             && let Some(layout) = self.store.whole_layout(&named, &wanted).context(&name)?
         {
             return Ok(layout);
+        }
+        if reference.is_in_file() {
+            return Err(not_in_file(reference, "all of the volume's platforms"));
         }
         registry.pull_layout(self.store, &name, &wanted)
     }
@@ -75,8 +78,7 @@ impl Resolver<'_> {
     }
 
     fn component_for(&self, component: &Component, entry: Option<&LockEntry>, arch: Arch) -> Result<Descriptor> {
-        let Resolver { store, net, pull, lock, locked, components, .. } = *self;
-        let other = Resolver { store, net, arch, pull, lock, locked, components };
+        let other = Resolver { arch, ..*self };
         other.component(component, entry).map(|image| image.manifest)
     }
 }

@@ -10,7 +10,7 @@ use crate::component::{Built, Component, Components, Pin};
 use crate::error::{Context, Error, Exit, Result};
 use crate::net::Net;
 use crate::store::registry::{ImageName, Registry};
-use crate::store::{Descriptor, Digest, Manifest, Store};
+use crate::store::{Descriptor, Digest, LocalDocker, Manifest, Store};
 
 /// What references are resolved with.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Resolver<'a> {
     pub lock: Option<&'a LockFile>,
     /// Whether a component that does not come out as it is locked is an error.
     pub locked: bool,
+    /// Where images are looked for before their registries are asked.
+    pub docker: Option<&'a LocalDocker>,
     /// What references that came from `@pkg:` stand for.
     pub components: &'a Components<'a>,
 }
@@ -69,15 +71,23 @@ impl Resolver<'_> {
         {
             return Ok(image);
         }
+        if let Some(docker) = self.docker.filter(|_| !reference.is_in_file())
+            && let Some(manifest) = docker.image(self.store, &name, self.arch, self.net.ui())?
+        {
+            return self.open(manifest).context(&name);
+        }
         // What was built here has its architecture behind its name, as LinuxKit's packages have.
         if let Some(built) = self.store.named(&format!("{name}-{}", self.arch))? {
             return self.open(built).context(&name);
         }
-        if !self.pull
+        if (!self.pull || reference.is_in_file())
             && let Some(named) = self.store.named(&name.to_string())?
             && let Some(image) = self.in_store(&named).context(&name)?
         {
             return Ok(image);
+        }
+        if reference.is_in_file() {
+            return Err(not_in_file(reference, format_args!("linux/{}", self.arch)));
         }
         let manifest = registry.pull(self.store, &name, self.arch)?;
         self.open(manifest).context(&name)
@@ -138,7 +148,11 @@ impl Resolver<'_> {
     fn locked(&self, registry: &Registry<'_>, name: &ImageName, entry: &LockEntry) -> Result<Option<LockedImage>> {
         let platform = entry.platforms.get(&self.arch);
         let Some(digest) = platform.and_then(|platform| platform.manifest).or(entry.index) else { return Ok(None) };
-        let image = match self.by_digest(&digest)? {
+        let here = match self.by_digest(&digest)? {
+            Some(image) => Some(image),
+            None => self.in_docker(name, &digest)?,
+        };
+        let image = match here {
             Some(image) => image,
             None => {
                 let pinned = ImageName { digest: entry.index.or(Some(digest)), ..name.clone() };
@@ -147,6 +161,14 @@ impl Resolver<'_> {
         };
         self.check(name, platform, &image)?;
         Ok(Some(image))
+    }
+
+    /// A locked image that Docker still has.
+    fn in_docker(&self, name: &ImageName, locked: &Digest) -> Result<Option<LockedImage>> {
+        let Some(docker) = self.docker else { return Ok(None) };
+        let by_tag = ImageName { digest: None, ..name.clone() };
+        let found = docker.image(self.store, &by_tag, self.arch, self.net.ui())?;
+        found.filter(|found| found.digest == *locked).map(|found| self.open(found)).transpose()
     }
 
     fn check(&self, name: &ImageName, platform: Option<&LockedPlatform>, image: &LockedImage) -> Result<()> {
@@ -202,6 +224,12 @@ impl Resolver<'_> {
         let layers = layers.map(|(layer, diff_id)| self.store.layer(layer, diff_id)).collect::<Result<_>>()?;
         Ok(LockedImage { manifest: descriptor, config, layers })
     }
+}
+
+/// The error of an image in a file that is there, but not for what is built.
+pub(super) fn not_in_file(reference: &Reference, platform: impl std::fmt::Display) -> Error {
+    Error::usage(format!("{} is there, but not for {platform}", reference.as_typed()))
+        .hint("write it to the file for that platform too, or choose another --arch")
 }
 
 /// A reference as registries and the store name it.

@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::net::Net;
 use crate::store::manifest::media_type;
 use crate::store::registry::{ImageName, Platforms, Registry};
-use crate::store::{Digest, ImageConfig, Manifest, Store};
+use crate::store::{Descriptor, Digest, ImageConfig, LocalDocker, Manifest, Store};
 
 /// Which references of a lock are to be asked for anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Locker<'a> {
     pub arches: Option<&'a [Arch]>,
     /// The references that recipes build.
     pub components: &'a Components<'a>,
+    /// Where images are looked for before their registries are asked.
+    pub docker: Option<&'a LocalDocker>,
 }
 
 /// A change of one line of a lock.
@@ -110,6 +112,22 @@ impl Locker<'_> {
         let name = image_name(reference)?;
         if let Some(kept) = kept.filter(|kept| kept.recipe.is_none()) {
             return self.completed(registry, &name, kept);
+        }
+        if reference.is_in_file()
+            && let Some(named) = self.store.named(&name.to_string())?
+        {
+            return self.in_file(&named);
+        }
+        if let Some(docker) = self.docker.filter(|_| !whole) {
+            let mut platforms = Vec::new();
+            for arch in self.arches() {
+                if let Some(manifest) = docker.image(self.store, &name, *arch, self.net.ui())? {
+                    platforms.push((*arch, self.built(&manifest.digest)?));
+                }
+            }
+            if !platforms.is_empty() {
+                return Ok(LockEntry { platforms: platforms.into_iter().collect(), ..LockEntry::default() });
+            }
         }
         // As for a build: what was built here has its architecture behind its name, and comes first.
         let built = self.built_here(&name)?;
@@ -195,6 +213,22 @@ impl Locker<'_> {
         let packages =
             packages.map(|one| LockedPackage { name: one.name, version: one.version, digest: one.sha256 }).collect();
         Ok(LockedPlatform { manifest: Some(*manifest), config: Some(read.config.digest), packages })
+    }
+
+    /// What there is of an image that lies in a file.
+    fn in_file(&self, named: &Descriptor) -> Result<LockEntry> {
+        let index = media_type::is_index(&named.media_type).then_some(named.digest);
+        let mut entry = LockEntry { index, ..LockEntry::default() };
+        for arch in self.arches() {
+            let manifest = self.store.platform_manifest(named, *arch)?;
+            let Some(manifest) = manifest.filter(|manifest| self.store.has_image(manifest)) else { continue };
+            let read: Manifest = self.store.read_json(&manifest.digest)?;
+            let config: ImageConfig = self.store.read_json(&read.config.digest)?;
+            if [arch.name(), arch.kernel_name(), ""].contains(&config.architecture.as_str()) {
+                entry.platforms.insert(*arch, self.built(&manifest.digest)?);
+            }
+        }
+        Ok(entry)
     }
 
     /// The images that were built here under a name.

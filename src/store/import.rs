@@ -26,6 +26,17 @@ pub struct Imported {
     pub descriptor: Descriptor,
 }
 
+/// An image of an archive, with what it is called there.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Found {
+    /// Whole names.
+    pub names: Vec<String>,
+    /// In a layout, a mere tag.
+    pub tag: Option<String>,
+    /// What it is.
+    pub descriptor: Descriptor,
+}
+
 /// Makes the store's name of a name in an archive; nothing if it is none.
 pub type Canonical<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
@@ -62,18 +73,15 @@ impl Store {
         name: Option<&str>,
         canonical: &Canonical<'_>,
     ) -> Result<Vec<Imported>> {
-        let stream = super::decompress(archive).map_err(unreadable)?;
-        let contents = self.take_in(stream)?;
-        let mut found = match (&contents.index, &contents.docker) {
-            (Some(index), _) => self.layout_images(index, canonical)?,
-            (None, Some(docker)) => self.docker_images(docker, &contents, canonical)?,
-            (None, None) => {
-                return Err(Error::refused(
-                    "this is no archive of images: it has neither index.json nor manifest.json",
-                )
-                .hint("archives come from docker save, podman save, skopeo copy, buildx or moby cache export"));
+        let mut found = Vec::new();
+        for image in self.take_images(archive)? {
+            let names: Vec<String> = image.names.iter().filter_map(|name| canonical(name)).collect();
+            if names.is_empty() {
+                found.push((None, image.descriptor));
+            } else {
+                found.extend(names.into_iter().map(|name| (Some(name), image.descriptor.clone())));
             }
-        };
+        }
         if let Some(name) = name {
             let [(_, descriptor)] = found.as_slice() else {
                 let message = format!("the archive has {} images, so that one name does not fit", found.len());
@@ -94,6 +102,30 @@ impl Store {
             self.set_name(&image.name, image.descriptor.clone())?;
         }
         Ok(imported)
+    }
+
+    /// Brings the images of an archive into the store without giving them names. Every layer is inflated and checked.
+    pub fn read_archive(&self, archive: impl Read + Send) -> Result<Vec<Found>> {
+        let images = self.take_images(archive)?;
+        for image in &images {
+            let name = image.names.first().or(image.tag.as_ref()).cloned();
+            let name = name.unwrap_or_else(|| image.descriptor.digest.to_string());
+            self.check_image(&image.descriptor).map_err(|error| error.context(name.escape_debug()))?;
+        }
+        Ok(images)
+    }
+
+    fn take_images(&self, archive: impl Read + Send) -> Result<Vec<Found>> {
+        let stream = super::decompress(archive).map_err(unreadable)?;
+        let contents = self.take_in(stream)?;
+        match (&contents.index, &contents.docker) {
+            (Some(index), _) => self.layout_images(index),
+            (None, Some(docker)) => self.docker_images(docker, &contents),
+            (None, None) => {
+                Err(Error::refused("this is no archive of images: it has neither index.json nor manifest.json")
+                    .hint("archives come from docker save, podman save, skopeo copy, buildx or moby cache export"))
+            }
+        }
     }
 
     fn take_in(&self, stream: impl Read) -> Result<Contents> {
@@ -154,7 +186,7 @@ impl Store {
         writer.commit(expected.as_ref()).map(Some).map_err(|error| error.context(path))
     }
 
-    fn layout_images(&self, index: &[u8], canonical: &Canonical<'_>) -> Result<Vec<(Option<String>, Descriptor)>> {
+    fn layout_images(&self, index: &[u8]) -> Result<Vec<Found>> {
         let index: Index = parse("index.json", index)?;
         if index.manifests.len() > MOST_IMAGES {
             return Err(Error::refused(format!("the archive has more than {MOST_IMAGES} images")));
@@ -166,20 +198,12 @@ impl Store {
                 return Err(Error::refused(format!("{} is not in the archive, but index.json names it", given.digest)));
             }
             let descriptor = self.describe(&given.digest)?;
-            let whole = given.annotations.get(CONTAINERD_NAME);
-            // skopeo puts whole names there, buildkit just the tag.
-            let tag = given.annotations.get(REF_NAME).filter(|name| name.contains('/'));
-            found.push((whole.or(tag).and_then(|name| canonical(name)), descriptor));
+            found.push(Found { descriptor, ..Found::annotated(given) });
         }
         Ok(found)
     }
 
-    fn docker_images(
-        &self,
-        list: &[u8],
-        contents: &Contents,
-        canonical: &Canonical<'_>,
-    ) -> Result<Vec<(Option<String>, Descriptor)>> {
+    fn docker_images(&self, list: &[u8], contents: &Contents) -> Result<Vec<Found>> {
         let list: Vec<DockerImage> = parse("manifest.json", list)?;
         if list.len() > MOST_IMAGES {
             return Err(Error::refused(format!("the archive has more than {MOST_IMAGES} images")));
@@ -204,18 +228,13 @@ impl Store {
             let bytes =
                 serde_json::to_vec(&manifest).map_err(|error| Error::failed(format!("writing a manifest: {error}")))?;
             let descriptor = Descriptor::new(media_type::MANIFEST, self.put_bytes(&bytes)?, bytes.len() as u64);
-            let names: Vec<String> = image.repo_tags.iter().flatten().filter_map(|name| canonical(name)).collect();
-            if names.is_empty() {
-                found.push((None, descriptor));
-            } else {
-                found.extend(names.into_iter().map(|name| (Some(name), descriptor.clone())));
-            }
+            found.push(Found { names: image.repo_tags.unwrap_or_default(), tag: None, descriptor });
         }
         Ok(found)
     }
 
     /// Everything of an image is there and fits together; of an index, at least one image.
-    fn check_image(&self, descriptor: &Descriptor) -> Result<()> {
+    pub(super) fn check_image(&self, descriptor: &Descriptor) -> Result<()> {
         if media_type::is_index(&descriptor.media_type) {
             let index: Index = self.read_json(&descriptor.digest)?;
             let there: Vec<&Descriptor> = index.manifests.iter().filter(|child| self.has_blob(child)).collect();
@@ -239,6 +258,20 @@ impl Store {
             self.layer(layer, diff_id)?;
         }
         Ok(())
+    }
+}
+
+impl Found {
+    /// What an entry of a layout's `index.json` is called.
+    pub(super) fn annotated(descriptor: Descriptor) -> Found {
+        let whole = descriptor.annotations.get(CONTAINERD_NAME);
+        // skopeo puts whole names there, buildkit just the tag.
+        let (name, tag) = match descriptor.annotations.get(REF_NAME) {
+            Some(name) if name.contains('/') => (Some(name), None),
+            tag => (None, tag.cloned()),
+        };
+        let names = whole.or(name).cloned().into_iter().collect();
+        Found { names, tag, descriptor: Descriptor { annotations: Default::default(), platform: None, ..descriptor } }
     }
 }
 

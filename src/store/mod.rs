@@ -15,10 +15,12 @@
 //! checked; `index.json` is rewritten under a file lock, by rename too. A crash leaves at most files in `temporary/`,
 //! which are removed when they are a day old.
 
+mod archive;
 mod blobs;
 mod collect;
 mod derived;
 pub mod digest;
+mod docker;
 mod export;
 mod import;
 mod layer;
@@ -39,7 +41,8 @@ use std::sync::Arc;
 pub use blobs::BlobWriter;
 pub use collect::{Collected, Limits};
 pub use digest::{Digest, Hasher};
-pub use import::Imported;
+pub use docker::LocalDocker;
+pub use import::{Found, Imported};
 pub use layer::{Compression, Layer, PendingLayer, decompress};
 pub use layer_index::{Entry, EntryKind, LayerIndex, Xattrs};
 pub use layout::{Layout, Part};

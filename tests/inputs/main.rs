@@ -15,6 +15,8 @@ mod server;
 #[path = "../support/machine.rs"]
 mod machine;
 
+mod archives;
 mod bench;
+mod docker;
 mod kernels;
 mod layouts;

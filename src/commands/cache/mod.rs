@@ -8,8 +8,9 @@ mod units;
 use clap::{Args, Subcommand};
 
 use super::global::Global;
+use super::image_in_file;
 use crate::Arch;
-use crate::blueprint::{Reference, nearest};
+use crate::blueprint::{ArchiveReference, Reference, nearest};
 use crate::error::{Error, Result};
 use crate::lock::image_name;
 use crate::store::registry::ImageName;
@@ -76,6 +77,12 @@ fn reference(text: &str) -> Result<Reference> {
         .map_err(|error| Error::usage(format!("\"{}\" is not an image reference: {error}", text.escape_debug())))
 }
 
+/// An image in a file, if that is what the text names.
+fn archive(text: &str) -> Result<Option<ArchiveReference>> {
+    let wrong = |error| Error::usage(format!("\"{}\" names no image in a file: {error}", text.escape_debug()));
+    ArchiveReference::parse(text).transpose().map_err(wrong)
+}
+
 /// The store's name of a reference.
 fn canonical(text: &str) -> Result<ImageName> {
     image_name(&reference(text)?)
@@ -85,6 +92,9 @@ fn canonical(text: &str) -> Result<ImageName> {
 fn find(store: &Store, text: &str) -> Result<(String, Descriptor)> {
     if let Some(descriptor) = store.named(text)? {
         return Ok((text.to_string(), descriptor));
+    }
+    if let Some(archive) = archive(text)? {
+        return image_in_file(store, &archive);
     }
     let name = canonical(text)?.to_string();
     if let Some(descriptor) = store.named(&name)? {

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::{PlatformArguments, canonical, find, reference};
+use super::{PlatformArguments, archive, canonical, find, reference};
 use crate::Arch;
 use crate::commands::global::Global;
-use crate::commands::print_line;
+use crate::commands::{image_in_file, print_line};
 use crate::error::{Error, IoContext, Result};
 use crate::lock::LockFile;
 use crate::outputs::{OutputFile, Target, write_filesystem};
@@ -38,6 +38,11 @@ pub(super) fn pull(arguments: &PullArguments, store: &Store, global: &Global, ui
     let registry = Registry::new(&net);
     let arches = arguments.platforms.arches()?;
     for image in &arguments.images {
+        if let Some(archive) = archive(image)? {
+            let (name, _) = image_in_file(store, &archive)?;
+            print_line(&name)?;
+            continue;
+        }
         let name = canonical(image)?;
         let found = match &arches {
             Some(arches) => arches.clone(),

@@ -1,0 +1,203 @@
+//! Images that lie in archives and in foreign image layouts, brought into the store under their digests.
+//!
+//! A name in an archive says nothing about what a registry has under it, so that none of them becomes a name of the
+//! store: an image is named by its digest alone. An archive is read once for each of its digests; after that, it is
+//! only hashed.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::import::{Canonical, Found};
+use super::manifest::media_type;
+use super::{Descriptor, Digest, Hasher, Index, Manifest, Store};
+use crate::blueprint::{ArchiveForm, ArchiveReference, nearest};
+use crate::error::{Error, IoContext, Result};
+
+/// Where it is noted which images an archive has, under the archive's digest.
+const ARCHIVE_KIND: &str = "archive-1";
+/// Manifests, indexes and `index.json` have at most this many bytes.
+const DOCUMENT_LIMIT: u64 = 4 << 20;
+/// Indexes within indexes are followed this deep.
+const INDEX_DEPTH: usize = 3;
+/// Where images without a whole name come from, in their references.
+const NAMELESS: &str = "localhost/archive";
+
+impl Store {
+    /// Brings an image of an archive or layout into the store, every digest and layer checked. Gives its reference,
+    /// which ends in its digest, and what that stands for.
+    ///
+    /// # Errors
+    /// Exit status 2 if the image that is named is not there, or none is named and there are several; 3 for what is no
+    /// archive, or damaged.
+    pub fn import_archive(
+        &self,
+        archive: &ArchiveReference,
+        canonical: &Canonical<'_>,
+    ) -> Result<(String, Descriptor)> {
+        let said = |error: Error| error.context(archive.path.display());
+        let folder = archive.path.is_dir();
+        if !folder && !archive.path.exists() {
+            return Err(Error::usage(format!("{} is not there", archive.path.display()))
+                .hint("paths are relative to the blueprint"));
+        }
+        let image = match (archive.form, folder) {
+            (ArchiveForm::Oci, true) => {
+                let found = layout_index(&archive.path).map_err(said)?;
+                let image = choose(found, archive, canonical)?;
+                self.copy_layout(&archive.path, &image.descriptor, 0).map_err(said)?;
+                let descriptor = self.describe(&image.descriptor.digest).map_err(said)?;
+                self.check_image(&descriptor).map_err(said)?;
+                Found { descriptor, ..image }
+            }
+            (ArchiveForm::Oci, false) => {
+                let path = archive.path.display();
+                return Err(Error::usage(format!("{path} is no folder")).hint(format!(
+                    "an image layout in a tar is oci-archive:{path}, and what docker save writes docker-archive:{path}"
+                )));
+            }
+            (_, true) => {
+                let path = archive.path.display();
+                return Err(Error::usage(format!("{path} is a folder"))
+                    .hint(format!("an image layout in a folder is oci:{path}")));
+            }
+            (_, false) => choose(self.archive_images(&archive.path).map_err(said)?, archive, canonical)?,
+        };
+        let whole = image.names.iter().find_map(|name| canonical(name)).filter(|name| !name.contains('@'));
+        let name = whole.unwrap_or_else(|| format!("{NAMELESS}/{}", repository(&archive.path)));
+        let reference = format!("{name}@{}", image.descriptor.digest);
+        self.set_name(&reference, image.descriptor.clone())?;
+        Ok((reference, image.descriptor))
+    }
+
+    /// The images of an archive, all of them in the store.
+    fn archive_images(&self, path: &Path) -> Result<Vec<Found>> {
+        let mut hasher = Hasher::new();
+        io::copy(&mut File::open(path).at("opening", path)?, &mut hasher).at("reading", path)?;
+        let digest = hasher.finish();
+        let known = self.derived(ARCHIVE_KIND, &digest).and_then(|path| std::fs::read(path).ok());
+        let known = known.and_then(|bytes| serde_json::from_slice::<Vec<Found>>(&bytes).ok());
+        if let Some(known) = known
+            && known.iter().all(|image| self.check_image(&image.descriptor).is_ok())
+        {
+            return Ok(known);
+        }
+        let images = self.read_archive(File::open(path).at("opening", path)?)?;
+        let file = self.temporary_file()?;
+        let bytes =
+            serde_json::to_vec(&images).map_err(|error| Error::failed(format!("writing what is there: {error}")))?;
+        std::fs::write(file.path(), bytes).at("writing", file.path())?;
+        self.put_derived(ARCHIVE_KIND, &digest, file)?;
+        Ok(images)
+    }
+
+    /// Copies what a descriptor of a layout leads to. Of an index, images that are not there are passed over: a layout
+    /// may have some platforms only.
+    fn copy_layout(&self, layout: &Path, descriptor: &Descriptor, depth: usize) -> Result<()> {
+        if depth > INDEX_DEPTH {
+            return Err(Error::refused(format!("indexes within indexes, more than {INDEX_DEPTH} deep")));
+        }
+        self.copy_blob(layout, descriptor, true)?;
+        let described = self.describe(&descriptor.digest)?;
+        if !media_type::is_index(&described.media_type) {
+            let manifest: Manifest = self.read_json(&descriptor.digest)?;
+            self.copy_blob(layout, &manifest.config, true)?;
+            return manifest.layers.iter().try_for_each(|layer| self.copy_blob(layout, layer, false));
+        }
+        let index: Index = self.read_json(&descriptor.digest)?;
+        let there = |child: &&Descriptor| self.has_blob(child) || blob(layout, &child.digest).is_file();
+        let known =
+            |child: &&Descriptor| media_type::is_index(&child.media_type) || media_type::is_manifest(&child.media_type);
+        index.manifests.iter().filter(there).filter(known).try_for_each(|child| {
+            // An attestation may be of a kind that is no image; it is not needed.
+            match self.copy_layout(layout, child, depth + 1) {
+                Err(_) if child.platform.as_ref().is_some_and(|platform| platform.os == "unknown") => Ok(()),
+                copied => copied,
+            }
+        })
+    }
+
+    fn copy_blob(&self, layout: &Path, descriptor: &Descriptor, document: bool) -> Result<()> {
+        if self.has_blob(descriptor) {
+            return Ok(());
+        }
+        let path = blob(layout, &descriptor.digest);
+        let file = File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::refused(format!("the layout has no blob {}", descriptor.digest)),
+            _ => Error::io("opening", &path, error),
+        })?;
+        let limit = if document { DOCUMENT_LIMIT } else { descriptor.size };
+        let mut writer = self.blob_writer()?;
+        io::copy(&mut file.take(limit.saturating_add(1)), &mut writer).at("copying", &path)?;
+        if writer.size() > limit {
+            return Err(Error::refused(format!("{} has more than {limit} bytes", path.display())));
+        }
+        writer.commit(Some(&descriptor.digest)).map(drop)
+    }
+}
+
+fn blob(layout: &Path, digest: &Digest) -> std::path::PathBuf {
+    layout.join("blobs/sha256").join(digest.hex())
+}
+
+/// `index.json` of a layout in a folder.
+fn layout_index(layout: &Path) -> Result<Vec<Found>> {
+    let path = layout.join("index.json");
+    let mut bytes = Vec::new();
+    let file = File::open(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::refused("it has no index.json, and so is no image layout"),
+        _ => Error::io("opening", &path, error),
+    })?;
+    file.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).at("reading", &path)?;
+    if bytes.len() as u64 > DOCUMENT_LIMIT {
+        return Err(Error::refused(format!("index.json has more than {DOCUMENT_LIMIT} bytes")));
+    }
+    let index: Index =
+        serde_json::from_slice(&bytes).map_err(|error| Error::refused(format!("index.json: {error}")))?;
+    Ok(index.manifests.into_iter().map(Found::annotated).collect())
+}
+
+/// The image that is named or, if none is, the only one.
+fn choose(mut found: Vec<Found>, archive: &ArchiveReference, canonical: &Canonical<'_>) -> Result<Found> {
+    let path = archive.path.display();
+    let names: Vec<String> = found.iter().flat_map(|image| image.names.iter().chain(&image.tag).cloned()).collect();
+    let listed = || {
+        let shown: Vec<_> = names.iter().take(40).map(|name| name.escape_debug().to_string()).collect();
+        if shown.is_empty() { "none of them has a name".to_string() } else { format!("it has {}", shown.join(", ")) }
+    };
+    if let Some(wanted) = &archive.image {
+        let full = canonical(wanted);
+        found.retain(|image| {
+            let means = |name: &String| name == wanted || full.is_some() && canonical(name) == full;
+            image.names.iter().any(means) || image.tag.as_ref() == Some(wanted)
+        });
+        if found.is_empty() {
+            let error = Error::usage(format!("{path} has no image \"{}\"", wanted.escape_debug()));
+            return Err(match nearest(wanted, names.iter().map(String::as_str)) {
+                Some(near) => error.hint(format!("did you mean {near}?")),
+                None => error.hint(listed()),
+            });
+        }
+    }
+    let Some(first) = found.first().cloned() else {
+        return Err(Error::refused(format!("{path} has no image")));
+    };
+    let count = found.iter().map(|image| image.descriptor.digest).collect::<std::collections::BTreeSet<_>>().len();
+    match count {
+        1 => Ok(first),
+        _ => Err(Error::usage(format!("{path} has {count} images")).hint(format!(
+            "say which: {}:{path}:NAME; {}",
+            archive.form.name(),
+            listed()
+        ))),
+    }
+}
+
+/// A file's name as the last part of a repository's.
+fn repository(path: &Path) -> String {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let parts: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty()).collect();
+    let name: String = parts.join("-").chars().take(100).collect();
+    let name = name.trim_end_matches('-');
+    if name.is_empty() { "image".to_string() } else { name.to_string() }
+}
