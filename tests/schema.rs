@@ -110,8 +110,8 @@ fn files(folders: &[&str]) -> Vec<(PathBuf, String)> {
 
 #[test]
 fn every_blueprint_of_the_project_fits_the_schema() {
-    let all = files(&["blueprints", "tests/blueprints"]);
-    assert!(all.len() >= 7);
+    let all = files(&["blueprints", "tests/blueprints", "tests/linuxkit"]);
+    assert!(all.len() >= 10);
     let documents: Vec<Value> = all.iter().map(|(_, text)| document(text).unwrap()).collect();
     for ((path, _), verdict) in all.iter().zip(judge(&schema("blueprint"), &documents)) {
         assert_eq!(verdict, None, "{}", path.display());
