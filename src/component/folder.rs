@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::recipe::Recipe;
+use super::recipe::{Recipe, expand_tag};
 use super::source::Sources;
 use crate::Arch;
 use crate::blueprint::{Diagnostic, Reference};
@@ -53,7 +53,7 @@ impl Component {
         if let Some(organisation) = organisation {
             recipe.organisation = organisation.to_owned();
         }
-        let tag = recipe.tag.as_ref().map_or_else(|| hash.clone(), |tag| tag.replace("%h", &hash));
+        let tag = recipe.tag.as_ref().map_or_else(|| hash.clone(), |tag| expand_tag(tag, &hash));
         let reference = format!("{}/{}:{tag}", recipe.organisation, recipe.image.as_str());
         Ok((Component { folder, recipe, hash, reference }, warnings))
     }
