@@ -103,7 +103,7 @@ pub struct Dockerfile {
     pub arguments: Vec<String>,
     /// Whether commands of the Dockerfile may use the network.
     pub network: bool,
-    /// Whether the builder's own cache may be used.
+    /// Whether the cache of docker buildx may be used; buildah's never is.
     pub cache: bool,
 }
 

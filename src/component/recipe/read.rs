@@ -185,6 +185,20 @@ fn recipe(decoder: &mut Decoder<'_, '_>, node: &Node, source: &Arc<Source>) -> O
 }
 
 impl Recipe {
+    /// Has the image made from another Dockerfile than the recipe says.
+    pub fn set_dockerfile(&mut self, file: &str) -> Result<()> {
+        if self.says_content {
+            let message =
+                format!("{} says itself what is in the image, and is not made from a Dockerfile", self.source.name());
+            return Err(Error::usage(message).hint("leave --dockerfile away"));
+        }
+        if file.starts_with('/') || file.split('/').any(|part| part == "..") {
+            return Err(Error::usage(format!("the Dockerfile {file} is not in the recipe's folder")));
+        }
+        self.dockerfile = Some(self.dockerfile_named(file));
+        Ok(())
+    }
+
     fn dockerfile_named(&self, file: &str) -> Dockerfile {
         let (arguments, network, cache) = (self.arguments.clone(), self.network, self.cache);
         Dockerfile { file: file.to_owned(), arguments, network, cache }
