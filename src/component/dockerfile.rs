@@ -135,7 +135,11 @@ impl Builder {
                 let mut command = Command::new(BUILDAH);
                 command.args(["push", "--quiet", id.trim()]);
                 command.arg(format!("oci-archive:{}:{}", archive.display(), order.name));
-                self.run(command, folder)
+                let pushed = self.run(command, folder);
+                // It has no name there, and would stay for ever.
+                let mut command = Command::new(BUILDAH);
+                command.args(["rmi", "--force", id.trim()]);
+                pushed.and(self.run(command, folder))
             }
             Builder::Buildx => {
                 let mut command = Command::new(DOCKER);
