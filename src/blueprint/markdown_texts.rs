@@ -251,6 +251,20 @@ security: strict
       network: {classID: 1048577, priorities: [{name: eth0, priority: 5}]}
 ",
         ),
+        ("root", "root:\n  type: erofs\n  verity: true\n  signature: optional\n  onfailure: reboot\n"),
+        (
+            "disk",
+            "disk:
+  slots: 2
+  slot-size: 512M
+  data:
+    size: rest
+    label: data
+    mount: /var
+    filesystem: ext4
+    encrypt: tpm2
+",
+        ),
         (
             "runtime",
             "onboot:

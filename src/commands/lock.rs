@@ -27,6 +27,9 @@ pub struct LockArguments {
     /// Ask registries anew: for the images named, or for all
     #[arg(long)]
     update: bool,
+    /// Lock what formats need beside what the blueprint names, too: loaders, and the initramfs of disks
+    #[arg(long)]
+    loaders: bool,
     /// The lock file [default: NAME.lock beside the last blueprint]
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
@@ -58,7 +61,8 @@ pub fn run(arguments: &LockArguments, global: &Global, ui: &Ui) -> Result<i32> {
     };
     let arches = (!arguments.arch.is_empty()).then_some(arguments.arch.as_slice());
     let locker = Locker { store: &store, net: &net, arches, components: &components };
-    let new = locker.lock(&blueprint, &old, &moving)?;
+    let mut new = locker.lock(&blueprint, &old, &moving)?;
+    new.loaders = locker.loaders(&old, &moving, arguments.loaders)?;
     for one in moves(&old, &new) {
         super::print_line(&one.to_string())?;
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::materials::Source;
 use super::{Component, Overrides, embedded};
 use crate::Arch;
 use crate::blueprint::Reference;
 use crate::error::{Context, Error, Result};
+use crate::lock::LoaderPins;
 use crate::net::Net;
 use crate::store::{Descriptor, Digest, Store};
 use crate::ui::Ui;
@@ -21,6 +22,7 @@ pub struct Components<'a> {
     pub(super) materials: Source<'a>,
     overrides: Overrides,
     known: Mutex<BTreeMap<Reference, Arc<Component>>>,
+    pub(super) loader_pins: OnceLock<LoaderPins>,
 }
 
 /// A package that a component is to be built from, and no other of its name.
@@ -54,6 +56,7 @@ impl<'a> Components<'a> {
             materials: Source::new(store, net, ui),
             overrides: Overrides::default(),
             known: Mutex::default(),
+            loader_pins: OnceLock::new(),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | `content_tag.rs` | the name that git knows the folder by |
 //! | `embedded.rs` | the recipes that are part of the program |
 //! | `components.rs` | `@pkg:` and what was built of it: [`Components`] |
+//! | `loader.rs` | the components that formats need, by the lock |
 //! | `materials.rs` | Debian's archive and the compiler, opened once |
 //! | `build.rs` | recipe -> tree -> image |
 //! | `dockerfile.rs` | recipe -> image, by another program |
@@ -30,6 +31,7 @@ mod index;
 mod install;
 pub mod keep;
 pub mod kernel;
+mod loader;
 mod materials;
 pub mod microcode;
 pub mod packages;
