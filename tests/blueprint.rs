@@ -73,6 +73,53 @@ fn mistakes_are_shown_at_their_places() {
     assert!(count >= 40, "{count}");
 }
 
+/// The ways of writing that are met in LinuxKit's own examples and tests, in blueprints of our own.
+#[test]
+fn blueprints_as_linuxkits_users_write_them_are_read() {
+    let folder = std::path::Path::new("tests/linuxkit");
+    let read_files = |names: &[&str]| {
+        let inputs: Vec<Input> = names.iter().map(|name| Input::File(folder.join(name))).collect();
+        let (blueprint, warnings) =
+            read(&inputs, ReadOptions::default()).unwrap_or_else(|error| panic!("{}", shown(&error)));
+        assert!(warnings.is_empty(), "{names:?}: {}", warnings[0].render(false));
+        // What is printed is read as the same.
+        let printed = blueprint.to_yaml();
+        assert_eq!(read_text(&printed).unwrap_or_else(|error| panic!("{}", shown(&error))).to_yaml(), printed);
+        blueprint
+    };
+    let desktop = read_files(&["desktop.yml"]);
+    assert_eq!(desktop.init.len(), 3);
+    let names: Vec<&str> = desktop.onboot.iter().map(|image| image.name.as_str()).collect();
+    assert_eq!(names, ["metadata", "module", "module", "share"]);
+    let docker = desktop.services[1].settings.command.as_ref().unwrap();
+    assert_eq!((docker.len(), docker[6].as_str()), (8, "--storage-driver"));
+    let getty = &desktop.services[2].settings;
+    assert!(getty.env.is_none() && getty.binds_add.as_ref().unwrap().len() == 1);
+
+    let server = read_files(&["server.yml"]);
+    assert_eq!(server.kernel.cmdline.as_ref().unwrap().as_str(), "console=ttyS1");
+    assert_eq!(server.volumes.len(), 2);
+    assert_eq!(server.files.len(), 4);
+    let text = server.to_yaml();
+    assert!(text.contains("# a comment of the file, not of the blueprint"), "{text}");
+    let arm = read_files(&["server.yml", "server-arm64.yml"]);
+    assert_eq!((arm.onboot.len(), arm.kernel.cmdline.as_ref().unwrap().as_str()), (3, "console=ttyAMA0"));
+}
+
+/// LinuxKit refuses these of its own files too: one is to be filled in, two show mistakes.
+#[test]
+fn what_linuxkit_refuses_of_its_own_is_refused() {
+    for (text, message) in [
+        ("init:\n  - example/init:<hash>\nfiles:\nfiles:\n  - path: x\n    source: <firmware>\n", "3 mistakes"),
+        ("unknownField: \"abc\"\nkernel:\n  image: x\n", "unknown key `unknownField`"),
+        ("onboot: [{name: x, image: y, binds: ['v:/v']}]\nvolumes: [{name: v, readonly: true}]\n", "is read-only"),
+        ("files:\n  - path: x\n    contents: |\n#  a\n      b\n", "a comment that is not indented ends a block"),
+    ] {
+        let shown = shown(&read_text(text).unwrap_err());
+        assert!(shown.contains(message), "{shown}");
+    }
+}
+
 fn shown(error: &moby::Error) -> String {
     let all: Vec<String> = error.diagnostics().iter().map(|diagnostic| diagnostic.render(false)).collect();
     format!("{error}\n{}", all.join("\n"))
@@ -136,13 +183,15 @@ fn every_key_survives_being_read_and_written() {
 /// Keys that the book does not have are keys that nobody finds.
 #[test]
 fn every_key_is_in_the_book() {
-    let book = std::fs::read_to_string("docs/blueprint.md").unwrap();
+    let pages = |names: [&str; 2]| names.map(|name| std::fs::read_to_string(name).unwrap()).concat();
+    // The second is written from the tables; `tests/schema.rs` sees to it that it is not stale.
+    let book = pages(["docs/blueprint.md", "docs/blueprint-keys.md"]);
     let mut all = std::collections::BTreeSet::new();
     keys(&moby::blueprint::BLUEPRINT, &mut all);
     let missing: Vec<_> = all.into_iter().filter(|key| !book.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 
-    let book = std::fs::read_to_string("docs/components.md").unwrap();
+    let book = pages(["docs/components.md", "docs/component-keys.md"]);
     for key in moby::component::recipe::RECIPE.keys {
         assert!(book.contains(&format!("`{}`", key.name)), "the book says nothing of `{}` in recipes", key.name);
     }

@@ -306,3 +306,80 @@ fn components_are_locked_by_their_recipes() {
     bench.write("web.lock", &after.replace("recipe: ", "recipe: x"));
     assert!(bench.run(&words).said.contains("`recipe` is a hash"));
 }
+
+/// Recipes of our own in the place of the loaders that formats need, so that nothing has to be fetched.
+fn loader(bench: &Bench, name: &str, text: &str) {
+    std::fs::create_dir_all(bench.path(&format!("components/{name}"))).unwrap();
+    let recipe = format!("image: {name}\nfiles:\n  - {{path: /init, contents: {text}, mode: '0755'}}\n");
+    bench.write(&format!("components/{name}/build.yml"), &recipe);
+}
+
+#[test]
+fn loaders_are_locked_too() {
+    let bench = Bench::new("kernel: {image: '@pkg:kernel', tar: none, cmdline: x}\n");
+    std::fs::create_dir_all(bench.path("kernel")).unwrap();
+    bench.write(
+        "kernel/build.yml",
+        "image: kernel\norg: example\nfiles:\n  - {path: kernel, contents: not a real one}\n",
+    );
+    for name in moby::lock::LOADERS {
+        loader(&bench, name.strip_prefix("components/").unwrap(), "one");
+    }
+    let lock = |more: &[&str]| {
+        let words = [&["lock", "--offline", "--arch", "amd64"], more, &["web.yml"]].concat();
+        bench.works(&words).out
+    };
+    let build = |more: &[&str], store: &str| {
+        let words = ["build", "--offline", "--arch", "amd64", "--format", "kernel+squashfs"];
+        bench.run_in_store(store, &[&words, more, &["web.yml"]].concat())
+    };
+    // A lock without loaders: nothing gets in unpinned.
+    lock(&[]);
+    assert!(!bench.read("web.lock").contains("loaders"));
+    let ran = build(&["--locked"], "store");
+    assert_eq!(ran.status, 3, "{}", ran.said);
+    assert!(ran.said.contains("docker.io/moby/stage1 is not among the lock's loaders"), "{}", ran.said);
+    assert!(ran.said.contains("moby lock --loaders"), "{}", ran.said);
+    assert_eq!(build(&[], "store").status, 0);
+
+    assert_eq!(lock(&["--loaders"]).lines().count(), moby::lock::LOADERS.len());
+    let locked = bench.read("web.lock");
+    let read = moby::lock::LockFile::parse("web.lock", locked.clone()).unwrap();
+    assert_eq!((read.loaders.len(), read.images.len()), (moby::lock::LOADERS.len(), 1));
+    assert_eq!(read.to_yaml(), locked);
+    let manifest = read.loaders["docker.io/moby/stage1"].platforms[&moby::Arch::Amd64].manifest.unwrap();
+    assert!(read.digests().contains(&manifest), "what the lock names is not swept from the store");
+    assert_eq!(build(&["--locked"], "store").status, 0);
+    assert_eq!(build(&["--locked"], "other").status, 0);
+    // They stay without being asked for.
+    assert_eq!(lock(&[]), "");
+    assert_eq!(bench.read("web.lock"), locked);
+
+    // Another recipe, even where the outputs of the same blueprint are there already.
+    loader(&bench, "stage1", "two");
+    let ran = build(&["--locked"], "store");
+    assert_eq!(ran.status, 3, "{}", ran.said);
+    assert!(ran.said.contains("the loader docker.io/moby/stage1 has another recipe: locked "), "{}", ran.said);
+    let ran = build(&[], "store");
+    assert!(ran.status == 0 && ran.said.contains("made as without a lock"), "{}", ran.said);
+    let moved = lock(&[]);
+    assert!(moved.lines().count() == 2 && moved.contains("stage1: recipe "), "{moved}");
+    assert_eq!(build(&["--locked"], "store").status, 0);
+    // The same recipe, but not the locked result.
+    let after = bench.read("web.lock");
+    let other = manifest.to_string();
+    let new = moby::lock::LockFile::parse("web.lock", after.clone()).unwrap();
+    let new = new.loaders["docker.io/moby/stage1"].platforms[&moby::Arch::Amd64].manifest.unwrap().to_string();
+    bench.write("web.lock", &after.replace(&new, &other));
+    let ran = build(&["--locked"], "fresh");
+    assert_eq!(ran.status, 3, "{}", ran.said);
+    assert!(ran.said.contains("docker.io/moby/stage1: its recipe gives sha256:"), "{}", ran.said);
+    // Another architecture than the locked one.
+    bench.write("web.lock", &after);
+    let ran =
+        bench.run(&["build", "--offline", "--arch", "arm64", "--locked", "--format", "kernel+squashfs", "web.yml"]);
+    assert_eq!(ran.status, 3, "{}", ran.said);
+    // One of them by its name.
+    assert_eq!(lock(&["--update", "stage1"]), "");
+    assert_eq!(bench.run(&["lock", "--update", "stage2", "web.yml"]).status, 2);
+}

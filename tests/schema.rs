@@ -112,8 +112,8 @@ fn files(folders: &[&str]) -> Vec<(PathBuf, String)> {
 
 #[test]
 fn every_blueprint_of_the_project_fits_the_schema() {
-    let all = files(&["blueprints", "tests/blueprints"]);
-    assert!(all.len() >= 7);
+    let all = files(&["blueprints", "tests/blueprints", "tests/linuxkit"]);
+    assert!(all.len() >= 10);
     let documents: Vec<Value> = all.iter().map(|(_, text)| document(text).unwrap()).collect();
     for ((path, _), verdict) in all.iter().zip(judge(&schema("blueprint"), &documents)) {
         assert_eq!(verdict, None, "{}", path.display());
@@ -300,6 +300,76 @@ fn reader_and_schema_agree_on_single_values() {
     assert!(good > 60 && bad > 70, "{good} {bad}");
 }
 
+/// The same for recipes: one key, good and bad values.
+#[test]
+fn reader_and_schema_agree_on_recipes() {
+    let mut cases = vec!["{}".to_owned(), "[]".to_owned(), "packages: [x]".to_owned(), "image: x\nfoo: 1".to_owned()];
+    for image in ["redis", "a/b", "a.b-c_d", "Redis", "-a", "a/", "''", "5", "a b"] {
+        cases.push(format!("image: {image}"));
+    }
+    let mut add = |key: &str, rest: &str, values: &[&str]| {
+        cases.extend(values.iter().map(|value| format!("image: x\n{key}: {value}\n{rest}")));
+    };
+    add("arches", "packages: [y]", &["[amd64]", "[amd64, arm64, riscv64]", "[x86]", "amd64"]);
+    add("tag", "packages: [y]", &["v1", "v1-%h", "'{{.Hash}}'", "-x", ".x", "'a/b'", "1.0"]);
+    add("recommends", "packages: [y]", &["true", "yes", "1"]);
+    add("keep", "packages: [y]", &["[/usr/bin/x]", "[1]", "x"]);
+    add("ca-certificates", "packages: [y]", &["true", "'true'"]);
+    add("symlinks", "packages: [y]", &["[{path: a, target: b}]", "[{path: a}]", "[{path: a, target: ''}]"]);
+    add("groups", "packages: [y]", &["[{name: a, gid: 5}]", "[{name: a}]", "[{name: A, gid: 5}]"]);
+    add("extra-sources", "packages: [y]", &["['../a:a']", "['a']", "['a:']", "['a:b:c']", "a"]);
+    add("entrypoint", "packages: [y]", &["[/bin/x]", "/bin/x"]);
+    add("workdir", "packages: [y]", &["/x", "5", "\"a\\nb\""]);
+    add("config", "packages: [y]", &["{readonly: true}", "{name: x}", "{readonly: 1}"]);
+    add("packages", "", &["[a]", "[a=1.0-1]", "[a=1:2~x]", "[A]", "['']", "a", "[a_b]", "[1]"]);
+    add("buildArgs", "", &["[A=b]", "[A=]", "[A]", "['A b=c']", "['A=@lkt:pkg:x']"]);
+    add("network", "", &["true", "on"]);
+    add("dockerfile", "", &["Dockerfile.x", "../Dockerfile", "/Dockerfile", "a/../../x"]);
+    add(
+        "files",
+        "",
+        &[
+            "[{path: a, contents: b}]",
+            "[{path: a, source: b, mode: 0755, uid: 5}]",
+            "[{path: ../a, contents: b}]",
+            "[{path: a, source: ../b}]",
+            "[{path: a, source: /b}]",
+            "[{path: /, directory: true}]",
+            "[{contents: a}]",
+            "[{path: a, contents: b, mode: '9'}]",
+            "[{path: a, contents: b, uid: -1}]",
+            "[{path: a, contents: b, uid: 4294967295}]",
+        ],
+    );
+    add(
+        "users",
+        "",
+        &[
+            "[{name: a, uid: 5}]",
+            "[{name: a, uid: 5, home: /x, shell: /bin/sh, groups: [b]}]",
+            "[{name: a}]",
+            "[{uid: 5}]",
+            "[{name: 0a, uid: 5}]",
+            "[{name: a, uid: 5, home: x}]",
+            "[{name: a, uid: 5, home: '/x:y'}]",
+        ],
+    );
+    add("cargo", "", &["{package: a}", "{package: a, path: ../x, install: /y}", "{}", "{package: a, install: ../y}"]);
+    add("kernel", "", &["{package: a}", "{package: 5}", "{source: a, config: [b]}", "{source: a, config: [../b]}"]);
+    let documents: Vec<Value> = cases.iter().map(|text| document(text).unwrap_or_else(|| panic!("{text}"))).collect();
+    let (mut wrong, mut good) = (Vec::new(), 0);
+    for (text, verdict) in cases.iter().zip(judge(&schema("component"), &documents)) {
+        let source = Source::new("build.yml", text.as_str(), Origin::Remote);
+        let is_read = moby::component::recipe::Recipe::read(&source).is_ok();
+        good += usize::from(is_read);
+        if is_read != verdict.is_none() {
+            wrong.push(format!("reader {is_read}, schema {verdict:?}: {text}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join(""));
+    assert!(good > 30 && cases.len() - good > 40, "{good} of {}", cases.len());
+}
+
 #[test]
 fn labels_and_locks_have_schemas() {
     let label = json!({"binds": ["/a:/b"], "capabilities": ["all"], "runtime": {"mkdir": ["x"]}});
@@ -337,4 +407,16 @@ fn every_key_has_a_description() {
     let mut count = 0;
     walk(&schema("blueprint"), &mut count);
     assert!(count > 100, "{count}");
+}
+
+/// `moby schema --markdown blueprint > docs/blueprint-keys.md`, and the same for `component`, writes them anew.
+#[test]
+fn the_pages_of_the_book_are_those_of_the_tables() {
+    for (kind, page) in [("blueprint", "docs/blueprint-keys.md"), ("component", "docs/component-keys.md")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_moby")).args(["schema", "--markdown", kind]).output().unwrap();
+        assert!(output.status.success());
+        let committed = std::fs::read_to_string(page).unwrap();
+        let stale = format!("{page} is not what moby schema --markdown {kind} prints");
+        assert!(committed == String::from_utf8(output.stdout).unwrap(), "{stale}");
+    }
 }

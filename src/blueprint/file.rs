@@ -86,9 +86,9 @@ pub static FILE: Table = Table {
         Key::new("source", Shape::Line, "copy a file of this machine"),
         Key::new("metadata", Shape::Word(&["yaml", "json"]), "make a file with the blueprint itself"),
         Key::new("optional", Shape::Bool, "a missing source is no error").or(IfAbsent::Bool(false)),
-        Key::new("mode", Shape::Mode, "permission bits, octal (0600; folders 0700)"),
-        Key::new("uid", Shape::IntegerOrText, "owner: a number or the name of a container"),
-        Key::new("gid", Shape::IntegerOrText, "group: a number or the name of a container"),
+        Key::new("mode", Shape::Mode, "permission bits, octal").told("0600, folders 0700"),
+        Key::new("uid", Shape::IntegerOrText, "owner: a number or the name of a container").or(IfAbsent::Integer(0)),
+        Key::new("gid", Shape::IntegerOrText, "group: a number or the name of a container").or(IfAbsent::Integer(0)),
     ],
 };
 

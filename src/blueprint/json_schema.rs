@@ -30,19 +30,26 @@ pub fn json_schema_of(title: &str, top: &'static Table) -> Value {
 }
 
 /// The name of a table's definition: "a device rule" is `device-rule`.
-fn name(table: &Table) -> String {
-    let bare = table.name.trim_start_matches("an ").trim_start_matches("a ").trim_matches('`');
-    bare.replace(' ', "-")
+pub(super) fn name(table: &Table) -> String {
+    let bare = table.name.trim_start_matches("an ").trim_start_matches("a ");
+    bare.replace('`', "").replace(' ', "-")
 }
 
 fn table(table: &'static Table, definitions: &mut BTreeMap<String, Value>) -> Value {
     let mut properties = MapBuilder::default();
     for key in table.keys {
         let Value::Map(mut pairs) = shape(&key.shape, definitions) else { continue };
-        pairs.push(("description".to_owned(), Value::text(key.doc)));
-        let default = key.default.map(|default| match default {
-            IfAbsent::Bool(value) => Value::Bool(value),
-            IfAbsent::Text(text) => Value::text(text),
+        let description = match key.default {
+            Some(IfAbsent::Told(words)) => format!("{} (if left out: {words})", key.doc),
+            _ => key.doc.to_owned(),
+        };
+        pairs.push(("description".to_owned(), Value::Text(description)));
+        let default = key.default.and_then(|default| match default {
+            IfAbsent::Bool(value) => Some(Value::Bool(value)),
+            IfAbsent::Text(text) => Some(Value::text(text)),
+            IfAbsent::Integer(number) => Some(Value::Integer(number.into())),
+            IfAbsent::Texts(texts) => Some(Value::texts(texts)),
+            IfAbsent::Told(_) => None,
         });
         pairs.extend(default.map(|value| ("default".to_owned(), value)));
         properties.put(key.name, Value::Map(pairs));

@@ -32,6 +32,12 @@ pub enum IfAbsent {
     Bool(bool),
     /// A text.
     Text(&'static str),
+    /// A whole number.
+    Integer(u32),
+    /// A list of texts.
+    Texts(&'static [&'static str]),
+    /// What depends on something else, in words for readers: "that of the image".
+    Told(&'static str),
 }
 
 /// What may stand behind a key.
@@ -76,6 +82,11 @@ impl Key {
     pub const fn or(mut self, default: IfAbsent) -> Key {
         self.default = Some(default);
         self
+    }
+
+    /// The same key with words for what it is if it is left out.
+    pub const fn told(self, words: &'static str) -> Key {
+        self.or(IfAbsent::Told(words))
     }
 
     /// The same key, which must be there.

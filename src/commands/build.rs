@@ -13,7 +13,7 @@ use crate::blueprint::{self, ArchiveReference, Input, Place, ReadOptions};
 use crate::component::Components;
 use crate::error::{Context, Error, Result};
 use crate::formats::compress::Method;
-use crate::lock::{LockPlace, Resolver};
+use crate::lock::{LoaderPins, LockPlace, Resolver};
 use crate::net::Reason;
 use crate::outputs::{Format, Loaders, Options, OutputFile, Target};
 use crate::report;
@@ -215,6 +215,7 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     let place = LockPlace::of(&inputs, arguments.lock.as_deref());
     let lock = place.read(&store)?;
     super::lock::check((&place, lock.as_ref()), &blueprint, &components, arch, arguments.locked, ui)?;
+    components.pin_loaders(LoaderPins::new(&place, lock.as_ref(), arguments.locked));
     let (pull, locked, lock, components) = (arguments.pull, arguments.locked, lock.as_ref(), &components);
     let docker = arguments.docker.then(LocalDocker::find).transpose()?;
     let docker = docker.as_ref();

@@ -31,6 +31,9 @@ pub struct LockArguments {
     /// Look for images in the local Docker or podman first, as moby build --docker does
     #[arg(long)]
     docker: bool,
+    /// Lock what formats need beside what the blueprint names, too: loaders, and the initramfs of disks
+    #[arg(long)]
+    loaders: bool,
     /// The lock file [default: NAME.lock beside the last blueprint]
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
@@ -65,7 +68,8 @@ pub fn run(arguments: &LockArguments, global: &Global, ui: &Ui) -> Result<i32> {
     let docker = arguments.docker.then(LocalDocker::find).transpose()?;
     let docker = docker.as_ref();
     let locker = Locker { store: &store, net: &net, arches, components: &components, docker };
-    let new = locker.lock(&blueprint, &old, &moving)?;
+    let mut new = locker.lock(&blueprint, &old, &moving)?;
+    new.loaders = locker.loaders(&old, &moving, arguments.loaders)?;
     for one in moves(&old, &new) {
         super::print_line(&one.to_string())?;
     }

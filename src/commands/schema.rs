@@ -2,9 +2,9 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::blueprint::{LABEL, json_schema, json_schema_of};
+use crate::blueprint::{LABEL, blueprint_page, component_page, json_schema, json_schema_of};
 use crate::component::recipe;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lock::LOCK;
 
 /// Prints the JSON Schema (draft 2020-12) of a kind of document.
@@ -17,6 +17,9 @@ pub struct SchemaArguments {
     /// The kind of document
     #[arg(value_enum)]
     kind: SchemaKind,
+    /// The same as a page of the book
+    #[arg(long)]
+    markdown: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,6 +36,18 @@ enum SchemaKind {
 
 /// Runs the verb.
 pub fn run(arguments: &SchemaArguments) -> Result<i32> {
+    if arguments.markdown {
+        let page = match arguments.kind {
+            SchemaKind::Blueprint => blueprint_page(),
+            SchemaKind::Component => component_page(&recipe::RECIPE),
+            SchemaKind::Label | SchemaKind::Lock => {
+                return Err(Error::usage("the book has pages of `blueprint` and `component` only")
+                    .hint("the keys of the label are those of a container"));
+            }
+        };
+        super::print_line(page.trim_end())?;
+        return Ok(0);
+    }
     let schema = match arguments.kind {
         SchemaKind::Blueprint => json_schema(),
         SchemaKind::Component => recipe::json_schema(),

@@ -25,6 +25,9 @@ impl Components<'_> {
     pub(super) fn build(&self, component: &Component, arch: Arch, pins: Option<&[Pin]>) -> Result<Descriptor> {
         let mut materials = Materials { recipe: component.hash.clone(), ..Materials::default() };
         let recipe = &component.recipe;
+        if let Some(dockerfile) = &recipe.dockerfile {
+            return self.from_dockerfile(component, dockerfile, arch);
+        }
         let mut tree = match &recipe.kernel {
             Some(kernel) => self.kernel(component, kernel, arch, pins, &mut materials)?,
             None if recipe.microcode => {
@@ -168,7 +171,7 @@ fn mistakes(recipe: &Recipe, found: Vec<(&Spanned<String>, Error)>) -> Error {
 /// A file of the kernel's options in the component's folder.
 fn options(component: &Component, name: &str, arch: Arch) -> Result<kernel::OptionFile> {
     let name = name.replace("$ARCH", arch.name());
-    let path = component.folder.join(&name);
+    let path = component.file(&name);
     let text = std::fs::read_to_string(&path).at("reading", &path)?;
     Ok(kernel::OptionFile { name, text })
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::materials::Source;
-use super::{Component, embedded};
+use super::{Component, Overrides, embedded};
 use crate::Arch;
 use crate::blueprint::Reference;
 use crate::error::{Context, Error, Result};
+use crate::lock::LoaderPins;
 use crate::net::Net;
 use crate::store::{Descriptor, Digest, Store};
 use crate::ui::Ui;
@@ -19,8 +20,9 @@ pub struct Components<'a> {
     pub(super) store: &'a Store,
     pub(super) ui: &'a Ui,
     pub(super) materials: Source<'a>,
-    organisation: Option<String>,
+    overrides: Overrides,
     known: Mutex<BTreeMap<Reference, Arc<Component>>>,
+    pub(super) loader_pins: OnceLock<LoaderPins>,
 }
 
 /// A package that a component is to be built from, and no other of its name.
@@ -48,12 +50,25 @@ pub struct Built {
 impl<'a> Components<'a> {
     /// None yet. Nothing is opened before it is needed.
     pub fn new(store: &'a Store, net: &'a Net, ui: &'a Ui) -> Components<'a> {
-        Components { store, ui, materials: Source::new(store, net, ui), organisation: None, known: Mutex::default() }
+        Components {
+            store,
+            ui,
+            materials: Source::new(store, net, ui),
+            overrides: Overrides::default(),
+            known: Mutex::default(),
+            loader_pins: OnceLock::new(),
+        }
     }
 
     /// The same, for images of another organisation than the recipes say: `example`, `registry.example/group`.
     pub fn of_organisation(mut self, organisation: Option<&str>) -> Components<'a> {
-        self.organisation = organisation.map(str::to_owned);
+        self.overrides.organisation = organisation.map(str::to_owned);
+        self
+    }
+
+    /// The same, with what the command line says in place of recipes.
+    pub fn with_overrides(mut self, overrides: Overrides) -> Components<'a> {
+        self.overrides = overrides;
         self
     }
 
@@ -61,10 +76,11 @@ impl<'a> Components<'a> {
     /// but has the name of one of this project's own (`../components/redis`) means that one.
     pub fn add(&self, folder: &Path) -> Result<Arc<Component>> {
         let embedded = if folder.exists() { None } else { embedded::named(folder) };
-        let (component, warnings) = match embedded {
-            Some(name) => Component::open(&embedded::folder(self.store, name)?, self.organisation.as_deref())?,
-            None => Component::open(folder, self.organisation.as_deref())?,
+        let (mut component, warnings) = match embedded {
+            Some(name) => Component::open(&embedded::folder(self.store, name)?, &self.overrides)?,
+            None => Component::open(folder, &self.overrides)?,
         };
+        component.embedded = embedded.is_some();
         for warning in warnings {
             self.ui.warn(warning.render(false));
         }

@@ -79,7 +79,7 @@ fn run_config(run: &Run, labels: BTreeMap<String, String>) -> RunConfig {
     }
 }
 
-fn labels(recipe: &Recipe, materials: &Materials) -> Result<BTreeMap<String, String>> {
+pub(super) fn labels(recipe: &Recipe, materials: &Materials) -> Result<BTreeMap<String, String>> {
     let text = serde_json::to_string(materials)
         .map_err(|error| Error::failed(format!("writing the label {MATERIALS_LABEL}: {error}")))?;
     let mut labels = BTreeMap::from([(MATERIALS_LABEL.to_owned(), text)]);

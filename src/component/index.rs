@@ -4,6 +4,7 @@ use super::{Component, Components};
 use crate::Arch;
 use crate::error::{Error, Result};
 use crate::store::manifest::media_type;
+use crate::store::registry::ImageName;
 use crate::store::{Descriptor, Index, Platform};
 
 /// A component's images and the index over them.
@@ -23,12 +24,21 @@ impl Components<'_> {
     /// # Errors
     /// Exit status 2 if it was built for none.
     pub fn index(&self, component: &Component) -> Result<Indexed> {
+        self.index_as(component, &component.canonical()?)
+    }
+
+    /// The same under another name than the recipe's hash gives.
+    pub fn index_as(&self, component: &Component, outside: &ImageName) -> Result<Indexed> {
         let name = component.canonical()?.to_string();
         let mut images = Vec::new();
         for arch in Arch::ALL {
             let built = format!("{name}-{arch}");
             if let Some(manifest) = self.store.named(&built)? {
-                images.push((built, arch, manifest));
+                let named = format!("{outside}-{arch}");
+                if named != built {
+                    self.store.set_name(&named, manifest.clone())?;
+                }
+                images.push((named, arch, manifest));
             }
         }
         if images.is_empty() {
@@ -49,7 +59,11 @@ impl Components<'_> {
         let bytes = serde_json::to_vec(&index).map_err(|error| Error::failed(format!("writing an index: {error}")))?;
         let index = Descriptor::new(media_type::INDEX, self.store.put_bytes(&bytes)?, bytes.len() as u64);
         self.store.set_name(&name, index.clone())?;
+        let outside = outside.to_string();
+        if outside != name {
+            self.store.set_name(&outside, index.clone())?;
+        }
         let images = images.into_iter().map(|(name, _, manifest)| (name, manifest)).collect();
-        Ok(Indexed { name, index, images })
+        Ok(Indexed { name: outside, index, images })
     }
 }

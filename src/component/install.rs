@@ -46,7 +46,7 @@ fn content(component: &Component, file: &File) -> Result<(Kind, u32)> {
         FileContent::Directory => (Kind::folder(), file.mode.unwrap_or(0o755)),
         FileContent::Text(text) => (Kind::File(Content::bytes(text.as_bytes())), file.mode.unwrap_or(0o644)),
         FileContent::Source(source) => {
-            let path = component.folder.join(source.as_str());
+            let path = component.file(source.as_str());
             let found = path.metadata().map_err(|error| {
                 mistake(component, source, format!("`source`: {} cannot be read: {error}", path.display()))
             })?;

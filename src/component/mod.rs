@@ -4,10 +4,13 @@
 //! |---|---|
 //! | `recipe/` | `build.yml` -> [`recipe::Recipe`] |
 //! | `source.rs`, `folder.rs` | the folder's files -> the hash that the image is named by |
+//! | `content_tag.rs` | the name that git knows the folder by |
 //! | `embedded.rs` | the recipes that are part of the program |
 //! | `components.rs` | `@pkg:` and what was built of it: [`Components`] |
+//! | `loader.rs` | the components that formats need, by the lock |
 //! | `materials.rs` | Debian's archive and the compiler, opened once |
 //! | `build.rs` | recipe -> tree -> image |
+//! | `dockerfile.rs` | recipe -> image, by another program |
 //! | `skeleton.rs`, `packages.rs` | the packages' files in one tree |
 //! | `certificates.rs`, `drop.rs`, `keep/` | what is made of them and what stays |
 //! | `users.rs`, `install.rs` | what the recipe adds |
@@ -18,6 +21,8 @@
 mod build;
 pub mod certificates;
 mod components;
+mod content_tag;
+mod dockerfile;
 pub mod drop;
 pub mod embedded;
 mod folder;
@@ -26,6 +31,7 @@ mod index;
 mod install;
 pub mod keep;
 pub mod kernel;
+mod loader;
 mod materials;
 pub mod microcode;
 pub mod packages;
@@ -37,5 +43,6 @@ pub mod toolchain;
 pub mod users;
 
 pub use components::{Built, Components, Pin};
-pub use folder::Component;
+pub use content_tag::{ContentTag, Tagging};
+pub use folder::{Component, Overrides};
 pub use index::Indexed;

@@ -67,7 +67,7 @@ impl LockFile {
     }
 }
 
-fn drifted(entry: &LockEntry, recipe: Option<&str>, arch: Arch) -> Option<String> {
+pub(super) fn drifted(entry: &LockEntry, recipe: Option<&str>, arch: Arch) -> Option<String> {
     if recipe != entry.recipe.as_deref() {
         let locked = entry.recipe.as_deref().unwrap_or("none");
         return Some(format!("has another recipe: locked {locked}, now {}", recipe.unwrap_or("none")));

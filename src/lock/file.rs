@@ -21,7 +21,8 @@
 //! ```
 //!
 //! An image that a recipe of this project builds is named without its tag, which is the recipe's hash and has a line of
-//! its own.
+//! its own. `loaders`, if it is there, has the components that formats need beside what the blueprint names, in the same
+//! form.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -43,6 +44,8 @@ pub struct LockFile {
     pub tool: String,
     /// What references stand for, by their expanded names (see [`lock_key`]).
     pub images: BTreeMap<String, LockEntry>,
+    /// The components that formats need beside what the blueprint names, by the same names.
+    pub loaders: BTreeMap<String, LockEntry>,
 }
 
 /// What one reference stands for.
@@ -96,7 +99,7 @@ pub fn lock_key(reference: &Reference, component: bool) -> String {
 impl LockFile {
     /// A lock of nothing, by this program.
     pub fn new() -> LockFile {
-        LockFile { tool: env!("CARGO_PKG_VERSION").to_string(), images: BTreeMap::new() }
+        LockFile { tool: env!("CARGO_PKG_VERSION").to_string(), images: BTreeMap::new(), loaders: BTreeMap::new() }
     }
 
     /// What is locked for a reference.
@@ -119,27 +122,33 @@ impl LockFile {
         };
         self.images
             .values()
+            .chain(self.loaders.values())
             .flat_map(|entry| entry.index.into_iter().chain(entry.platforms.values().flat_map(platform)))
             .collect()
     }
 
     /// The file's text. The same content always makes the same bytes.
     pub fn to_yaml(&self) -> String {
-        let images = self.images.iter().map(|(name, entry)| {
-            let mut map = MapBuilder::default();
-            map.put("image", Value::text(name.as_str()));
-            map.maybe("recipe", entry.recipe.as_deref().map(Value::text));
-            map.maybe("index", entry.index.map(digest));
-            let platforms = entry.platforms.iter().map(|(arch, one)| (arch.name().to_string(), platform(one)));
-            map.put("platforms", Value::Map(platforms.collect()));
-            map.build()
-        });
         let mut map = MapBuilder::default();
         map.put("version", Value::Integer(LOCK_VERSION.into()));
         map.put("moby", Value::text(self.tool.as_str()));
-        map.put("images", Value::List(images.collect()));
+        map.put("images", entries(&self.images));
+        map.maybe("loaders", (!self.loaders.is_empty()).then(|| entries(&self.loaders)));
         COMMENT.to_string() + &map.build().to_yaml(2)
     }
+}
+
+fn entries(entries: &BTreeMap<String, LockEntry>) -> Value {
+    let entries = entries.iter().map(|(name, entry)| {
+        let mut map = MapBuilder::default();
+        map.put("image", Value::text(name.as_str()));
+        map.maybe("recipe", entry.recipe.as_deref().map(Value::text));
+        map.maybe("index", entry.index.map(digest));
+        let platforms = entry.platforms.iter().map(|(arch, one)| (arch.name().to_string(), platform(one)));
+        map.put("platforms", Value::Map(platforms.collect()));
+        map.build()
+    });
+    Value::List(entries.collect())
 }
 
 fn digest(digest: Digest) -> Value {

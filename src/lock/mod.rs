@@ -5,6 +5,7 @@
 //! | `file.rs`, `read.rs` | a lock file's text | a `LockFile`, and back |
 //! | `update.rs` | references, an old lock | a new lock, and what moved |
 //! | `drift.rs` | a blueprint, a lock | where they do not fit each other |
+//! | `loader.rs` | the components that formats need | which image each is |
 //! | `resolve.rs` | a blueprint, a lock if there is one | `Locked`, with everything in the store |
 //! | `layout.rs` | an image of a volume with `format: oci` | the blobs of its image layout |
 //! | `place.rs` | blueprints' names | where their lock lies |
@@ -12,6 +13,7 @@
 mod drift;
 mod file;
 mod layout;
+mod loader;
 mod place;
 mod read;
 mod resolve;
@@ -21,6 +23,7 @@ use std::collections::BTreeMap;
 
 pub use drift::{Drift, package_moves};
 pub use file::{LOCK_VERSION, LockEntry, LockFile, LockedPackage, LockedPlatform, lock_key};
+pub use loader::{LOADERS, LoaderPins};
 pub use place::{LockPlace, digests_in_use};
 pub use read::LOCK;
 pub use resolve::{Resolver, image_name};

@@ -1,7 +1,7 @@
 //! Reading lock files. They come with a checkout, so they are input like any other: every mistake has its place, and
 //! the limits are those of blueprints.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -22,6 +22,7 @@ pub static LOCK: Table = Table {
         Key::new("version", Shape::Integer(1, LOCK_VERSION as u64), "version of the form").required(),
         Key::new("moby", Shape::Text, "version of the program that wrote it").required(),
         Key::new("images", Shape::List(&Shape::Map(&ENTRY)), "what references stand for").required(),
+        Key::new("loaders", Shape::List(&Shape::Map(&ENTRY)), "components that formats need beside those"),
     ],
 };
 
@@ -86,19 +87,26 @@ impl Decoder<'_, '_> {
         }
         let fields = self.fields(node, &LOCK)?;
         let tool = fields.get("moby").and_then(|node| self.text(node, "`moby`"));
-        let entries = fields
-            .get("images")
-            .and_then(|node| self.list(node, "`images`", |decoder, node| decoder.lock_entry(node)))?;
-        let mut lock = LockFile { tool: tool?.value, ..LockFile::default() };
+        let images = fields.get("images").and_then(|node| self.lock_entries(node, "`images`"));
+        let loaders = match fields.get("loaders") {
+            Some(node) => self.lock_entries(node, "`loaders`"),
+            None => Some(BTreeMap::new()),
+        };
+        Some(LockFile { tool: tool?.value, images: images?, loaders: loaders? })
+    }
+
+    fn lock_entries(&mut self, node: &Node, what: &str) -> Option<BTreeMap<String, LockEntry>> {
+        let entries = self.list(node, what, |decoder, node| decoder.lock_entry(node))?;
+        let mut all = BTreeMap::new();
         let mut places = std::collections::HashMap::new();
         for (name, entry) in entries {
             if let Some(first) = places.insert(name.value.clone(), name.place.clone()) {
                 let diagnostic = name.place.mistake(format!("`{}` is locked twice", *name));
                 self.push(diagnostic.related(&first, "first here"));
             }
-            lock.images.insert(name.value, entry);
+            all.insert(name.value, entry);
         }
-        Some(lock)
+        Some(all)
     }
 
     fn lock_entry(&mut self, node: &Node) -> Option<(Spanned<String>, LockEntry)> {

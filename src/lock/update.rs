@@ -1,11 +1,13 @@
 //! Making a lock, and moving what is in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 
 use super::drift::package_moves;
 use super::file::{LockEntry, LockFile, LockedPackage, LockedPlatform, lock_key};
 use super::image_name;
+use super::loader::LOADERS;
 use crate::Arch;
 use crate::blueprint::{Blueprint, Reference, Spanned, nearest};
 use crate::component::image::{MATERIALS_LABEL, Materials};
@@ -62,7 +64,7 @@ impl Locker<'_> {
     /// reference names any more is dropped. The moves are in the order of the names.
     pub fn lock(&self, blueprint: &Blueprint, old: &LockFile, moving: &Moving) -> Result<LockFile> {
         let references = &blueprint.references();
-        self.check_names(references, moving)?;
+        self.check_names(references, old, moving)?;
         let registry = Registry::new(self.net);
         let mut lock = LockFile::new();
         for reference in references {
@@ -84,9 +86,40 @@ impl Locker<'_> {
         Ok(lock)
     }
 
-    fn check_names(&self, references: &[Spanned<Reference>], moving: &Moving) -> Result<()> {
+    /// The loaders of a new lock: those that `old` has, or with `all` every one that there is for the architectures.
+    pub fn loaders(&self, old: &LockFile, moving: &Moving, all: bool) -> Result<BTreeMap<String, LockEntry>> {
+        let mut loaders = BTreeMap::new();
+        for name in LOADERS {
+            let component = self.components.add(Path::new(name))?;
+            let reference = Reference::parse(&component.reference).map_err(|error| {
+                Error::usage(format!("\"{}\" is no reference: {}", component.reference, error.message))
+            })?;
+            let key = lock_key(&reference, true);
+            let kept = old.loaders.get(&key);
+            let known = |arch: &Arch| component.recipe.arches.contains(arch);
+            let wanted = match self.arches {
+                Some(arches) => arches.iter().any(known),
+                None => Arch::host().is_some_and(|arch| known(&arch)),
+            };
+            if kept.is_none() && !(all && wanted) {
+                continue;
+            }
+            let moves = match moving {
+                Moving::Nothing => false,
+                Moving::All => true,
+                Moving::Some(names) => names.iter().any(|wanted| means(wanted, &reference, &key)),
+            };
+            loaders.insert(key.clone(), self.component_entry(&key, &component, kept, moves).context(name)?);
+        }
+        Ok(loaders)
+    }
+
+    fn check_names(&self, references: &[Spanned<Reference>], old: &LockFile, moving: &Moving) -> Result<()> {
         let Moving::Some(names) = moving else { return Ok(()) };
         for wanted in names {
+            if old.loaders.keys().any(|name| name == wanted || name.rsplit('/').next() == Some(wanted)) {
+                continue;
+            }
             let key = |reference: &Reference| lock_key(reference, self.components.get(reference).is_some());
             if references.iter().any(|reference| means(wanted, reference, &key(reference))) {
                 continue;
@@ -274,11 +307,17 @@ fn last_part(reference: &Reference) -> &str {
 
 /// What changed from one lock to the next, one line for each fact that moved.
 pub fn moves(old: &LockFile, new: &LockFile) -> Vec<Move> {
-    let names: BTreeSet<&String> = old.images.keys().chain(new.images.keys()).collect();
+    let mut all = entry_moves(&old.images, &new.images);
+    all.extend(entry_moves(&old.loaders, &new.loaders));
+    all
+}
+
+fn entry_moves(old: &BTreeMap<String, LockEntry>, new: &BTreeMap<String, LockEntry>) -> Vec<Move> {
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let mut all = Vec::new();
     for name in names {
         let mut changed = |change: String| all.push(Move { name: name.clone(), change });
-        let (before, after) = match (old.images.get(name), new.images.get(name)) {
+        let (before, after) = match (old.get(name), new.get(name)) {
             (Some(before), Some(after)) => (before, after),
             (None, Some(after)) => {
                 changed(format!("added {}", identity(after)));

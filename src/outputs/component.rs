@@ -1,7 +1,5 @@
 //! Components that formats need beside what the blueprint names: loaders, and the initramfs program of disk images.
 
-use std::path::Path;
-
 use super::Options;
 use crate::Arch;
 use crate::error::{Context, Error, Result};
@@ -16,8 +14,7 @@ impl Options<'_> {
     }
 
     fn open_component(&self, name: &str, arch: Arch) -> Result<Tree> {
-        let component = self.components.add(Path::new(name))?;
-        let built = self.components.image(&component, arch, false)?;
+        let built = self.components.loader(name, arch)?;
         self.loaders.took(name, built.manifest.digest);
         let manifest: Manifest = self.store.read_json(&built.manifest.digest)?;
         let config: ImageConfig = self.store.read_json(&manifest.config.digest)?;
@@ -36,8 +33,7 @@ impl Options<'_> {
 
     /// The manifest of a loader component's image, if the store has it.
     pub(super) fn loader_in_store(&self, name: &str, arch: Arch) -> Result<Option<Digest>> {
-        let component = self.components.add(Path::new(name))?;
-        self.components.in_store(&component, arch).map(|found| found.map(|manifest| manifest.digest))
+        self.components.loader_in_store(name, arch)
     }
 
     /// A file of a component.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    CARGO, Cargo, FILE, FILE_NAME, File, FileContent, GROUP, KERNEL, Kernel, ORGANISATION, RECIPE, Recipe, Run, SUITE,
-    SYMLINK, Symlink, USER,
+    CARGO, Cargo, Dockerfile, ExtraSource, FILE, FILE_NAME, File, FileContent, GROUP, KERNEL, Kernel, ORGANISATION,
+    RECIPE, Recipe, Run, SUITE, SYMLINK, Symlink, USER,
 };
 use crate::Arch;
 use crate::blueprint::{Decoder, Diagnostic, Fields, Node, Origin, Source, Spanned, read_document};
@@ -14,7 +14,36 @@ use crate::component::users::{Group, User, is_account_name};
 use crate::deb::{Version, is_package_name};
 use crate::error::{Error, Result};
 
-const ARCH_WORDS: [(&str, Arch); 2] = [("amd64", Arch::Amd64), ("arm64", Arch::Arm64)];
+/// Architectures that LinuxKit's packages name; images are built here for those that there is an [`Arch`] of.
+const ARCH_WORDS: [(&str, Option<Arch>); 5] =
+    [("amd64", Some(Arch::Amd64)), ("arm64", Some(Arch::Arm64)), ("riscv64", None), ("s390x", None), ("ppc64le", None)];
+
+/// The Dockerfile of a recipe that names none.
+const DOCKERFILE: &str = "Dockerfile";
+
+/// Keys that say what is in the image, which a Dockerfile says otherwise.
+const CONTENT: [&str; 17] = [
+    "packages",
+    "cargo",
+    "files",
+    "symlinks",
+    "users",
+    "groups",
+    "kernel",
+    "microcode",
+    "entrypoint",
+    "command",
+    "env",
+    "workdir",
+    "user",
+    "ca-certificates",
+    "keep",
+    "drop",
+    "without",
+];
+
+/// Keys that are about the building of a Dockerfile.
+const ABOUT_DOCKERFILE: [&str; 3] = ["buildArgs", "network", "disable-cache"];
 
 /// The largest recipe that is read.
 const SIZE_LIMIT: u64 = 1 << 20;
@@ -22,21 +51,31 @@ const SIZE_LIMIT: u64 = 1 << 20;
 impl Recipe {
     /// Reads `build.yml` of a component's folder. Gives warnings too.
     pub fn of_folder(folder: &Path) -> Result<(Recipe, Vec<Diagnostic>)> {
-        let path = folder.join(FILE_NAME);
+        Recipe::of_file(folder, FILE_NAME)
+    }
+
+    /// Reads the recipe of a component's folder that has another name than `build.yml`.
+    pub fn of_file(folder: &Path, file_name: &str) -> Result<(Recipe, Vec<Diagnostic>)> {
+        let path = folder.join(file_name);
         let text = match std::fs::metadata(&path) {
             Ok(found) if found.len() > SIZE_LIMIT => {
                 return Err(Error::usage(format!("{} is larger than {SIZE_LIMIT} bytes", path.display())));
             }
             Ok(_) => std::fs::read(&path).map_err(|error| Error::io("reading", &path, error))?,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Err(missing(folder));
+                return Err(missing(folder, file_name));
             }
             Err(error) => return Err(Error::io("reading", &path, error)),
         };
         let text = String::from_utf8(text)
             .map_err(|error| Error::usage(format!("{} is not UTF-8: {}", path.display(), error.utf8_error())))?;
         let source = Source::new(path.display().to_string(), text, Origin::Folder(folder.to_owned()));
-        Recipe::read(&source)
+        let (mut recipe, warnings) = Recipe::read(&source)?;
+        // What a Dockerfile makes is said nowhere else: a recipe without content has no other meaning.
+        if recipe.dockerfile.is_none() && !recipe.says_content && folder.join(DOCKERFILE).is_file() {
+            recipe.dockerfile = Some(recipe.dockerfile_named(DOCKERFILE));
+        }
+        Ok((recipe, warnings))
     }
 
     /// Reads a recipe's text.
@@ -45,14 +84,14 @@ impl Recipe {
     }
 }
 
-fn missing(folder: &Path) -> Error {
+fn missing(folder: &Path, file_name: &str) -> Error {
     if folder.is_file() {
         return Error::usage(format!("{} is a file, and a component is a folder", folder.display()))
-            .hint(format!("name the folder in which its {FILE_NAME} lies"));
+            .hint(format!("name the folder in which its {file_name} lies"));
     }
-    let error = Error::usage(format!("{} has no {FILE_NAME}, so it is no component", folder.display()));
-    if folder.join("Dockerfile").exists() {
-        return error.hint("it has a Dockerfile: build it with buildah or docker, push it, and name the image instead");
+    let error = Error::usage(format!("{} has no {file_name}, so it is no component", folder.display()));
+    if folder.join(DOCKERFILE).exists() {
+        return error.hint(format!("it has a Dockerfile: a {file_name} with the line `image: NAME` makes it one"));
     }
     if !folder.exists() {
         return Error::usage(format!("there is no folder {}", folder.display()))
@@ -70,11 +109,14 @@ fn recipe(decoder: &mut Decoder<'_, '_>, node: &Node, source: &Arc<Source>) -> O
             decoder.word(node, "an entry of `arches`", &ARCH_WORDS).map(|arch| arch.value)
         })
     });
+    let arches = arches.map(|arches| arches.into_iter().flatten().collect());
     let flag = |decoder: &mut Decoder<'_, '_>, key: &str| {
         let value = fields.get(key).and_then(|node| decoder.bool(node, &format!("`{key}`")));
         value.is_some_and(|value| value.value)
     };
-    let recipe = Recipe {
+    let _ = fields.get("gitrepo").map(|node| decoder.clean_text(node, "`gitrepo`"));
+    let dockerfile = fields.get("dockerfile").and_then(|node| folder_path(decoder, node, "`dockerfile`"));
+    let mut recipe = Recipe {
         source: source.clone(),
         organisation: organisation.map_or_else(|| ORGANISATION.to_owned(), |text| text.value),
         tag: fields.get("tag").and_then(|node| tag(decoder, node)),
@@ -95,6 +137,12 @@ fn recipe(decoder: &mut Decoder<'_, '_>, node: &Node, source: &Arc<Source>) -> O
         keep: list(decoder, &fields, "keep"),
         drop: list(decoder, &fields, "drop"),
         cargo: fields.get("cargo").and_then(|node| cargo(decoder, node)),
+        dockerfile: None,
+        arguments: entries(decoder, &fields, "buildArgs", argument),
+        network: flag(decoder, "network"),
+        cache: !flag(decoder, "disable-cache"),
+        says_content: CONTENT.iter().any(|key| fields.key(key).is_some()),
+        extra_sources: entries(decoder, &fields, "extra-sources", extra_source),
         files: entries(decoder, &fields, "files", file),
         symlinks: entries(decoder, &fields, "symlinks", symlink),
         users: entries(decoder, &fields, "users", user),
@@ -123,7 +171,82 @@ fn recipe(decoder: &mut Decoder<'_, '_>, node: &Node, source: &Arc<Source>) -> O
             decoder.mistake(named, format!("`{key}` is about the files of packages, {why}"));
         }
     }
+    if let Some(file) = dockerfile {
+        recipe.dockerfile = Some(recipe.dockerfile_named(&file));
+        for named in CONTENT.iter().filter_map(|key| Some((key, fields.key(key)?))) {
+            decoder.mistake(named.1, format!("`{}` says what is in the image, and so does `dockerfile`", named.0));
+        }
+    } else if recipe.says_content {
+        for named in ABOUT_DOCKERFILE.iter().filter_map(|key| Some((key, fields.key(key)?))) {
+            decoder.mistake(named.1, format!("`{}` is about a Dockerfile, and this recipe needs none", named.0));
+        }
+    }
     Some(recipe)
+}
+
+impl Recipe {
+    /// Has the image made from another Dockerfile than the recipe says.
+    pub fn set_dockerfile(&mut self, file: &str) -> Result<()> {
+        if self.says_content {
+            let message =
+                format!("{} says itself what is in the image, and is not made from a Dockerfile", self.source.name());
+            return Err(Error::usage(message).hint("leave --dockerfile away"));
+        }
+        if file.starts_with('/') || file.split('/').any(|part| part == "..") {
+            return Err(Error::usage(format!("the Dockerfile {file} is not in the recipe's folder")));
+        }
+        self.dockerfile = Some(self.dockerfile_named(file));
+        Ok(())
+    }
+
+    fn dockerfile_named(&self, file: &str) -> Dockerfile {
+        let (arguments, network, cache) = (self.arguments.clone(), self.network, self.cache);
+        Dockerfile { file: file.to_owned(), arguments, network, cache }
+    }
+}
+
+/// An entry of `buildArgs`.
+fn argument(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<String> {
+    let text = decoder.clean_text(node, "an entry of `buildArgs`")?;
+    let good = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    match text.split_once('=') {
+        Some((_, value)) if value.starts_with("@lkt:") => {
+            let diagnostic = text.place.mistake("an entry of `buildArgs` has a value that only LinuxKit works out");
+            decoder.push(diagnostic.help("write the reference: moby pkg show-tag prints it"));
+        }
+        Some((name, _)) if good(name) => return Some(text.value),
+        _ => {
+            let diagnostic = text.place.mistake("an entry of `buildArgs` is no argument");
+            decoder.push(diagnostic.help("NAME=value, the name of letters, digits and `_`"));
+        }
+    }
+    None
+}
+
+/// An entry of `extra-sources`.
+fn extra_source(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<ExtraSource> {
+    let text = decoder.clean_text(node, "an entry of `extra-sources`")?;
+    let good = |to: &str| {
+        !to.contains(':')
+            && !to.starts_with('/')
+            && !to.split('/').any(|part| part.is_empty() || part == "." || part == "..")
+    };
+    match text.split_once(':') {
+        Some((from, to)) if !from.is_empty() && good(to) => {
+            let (from, to) = (from.to_owned(), to.to_owned());
+            Some(ExtraSource { from: text.map(|_| from), to })
+        }
+        _ => {
+            let diagnostic = text.place.mistake("an entry of `extra-sources` is not FROM:TO");
+            decoder.push(
+                diagnostic.help("FROM is relative to this folder, TO a path in it without `..`: ../common:common"),
+            );
+            None
+        }
+    }
 }
 
 /// The part of an image's name before its last: an organisation, with or without a registry in front.
@@ -165,13 +288,13 @@ fn name_part(decoder: &mut Decoder<'_, '_>, node: &Node, what: &str) -> Option<S
 
 fn tag(decoder: &mut Decoder<'_, '_>, node: &Node) -> Option<String> {
     let text = decoder.clean_text(node, "`tag`")?;
-    let shown = text.replace("%h", "");
+    let shown = super::expand_tag(&text, "");
     let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if !text.is_empty() && text.len() <= 80 && shown.chars().all(good) && !text.starts_with(['.', '-']) {
         return Some(text.value);
     }
     let diagnostic = text.place.mistake("`tag` is no tag");
-    decoder.push(diagnostic.help("letters and digits with `.`, `_` and `-`; %h for the content's hash"));
+    decoder.push(diagnostic.help("letters and digits with `.`, `_` and `-`; %h or {{.Hash}} for the content's hash"));
     None
 }
 

@@ -69,6 +69,18 @@ impl Registry<'_> {
         .map_err(|error| error.context(format_args!("resolving {name}")))
     }
 
+    /// Whether its registry has anything under a name.
+    pub fn has(&self, name: &ImageName) -> Result<bool> {
+        let found = self.try_each(name, |endpoint| {
+            match self.fetch_document(endpoint, name, &name.reference(), name.digest.as_ref()) {
+                Ok(_) => Ok(true),
+                Err(failure) if matches!(failure.reason(), Reason::NotFound) => Ok(false),
+                Err(failure) => Err(failure),
+            }
+        });
+        found.map_err(|error| error.context(format_args!("asking for {name}")))
+    }
+
     /// Finds the manifest for an architecture. Every document on the way is put into the store.
     pub(super) fn choose(&self, store: &Store, name: &ImageName, arch: Arch) -> Result<Chosen> {
         let mut document = self.document(store, name, &name.reference(), name.digest.as_ref())?;
