@@ -57,14 +57,15 @@ pub struct Initrd<'s> {
 impl<'s> Initrd<'s> {
     /// Compresses what is not in the store yet.
     pub fn make(system: &'s System, options: &Options<'_>) -> Result<Initrd<'s>> {
-        let chunks = chunks(&system.tree, options)?;
+        let tree = system.initramfs.as_ref().unwrap_or(&system.tree);
+        let chunks = chunks(tree, options)?;
         let total = chunks.iter().flatten().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum();
         let task = options.ui.task("compress", "initrd", Some(total));
         let threads = options.compression.threads(rayon::current_num_threads());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|error| Error::failed(format!("starting {threads} threads: {error}")))?;
         let segments = pool.install(|| {
-            chunks.par_iter().map(|chunk| segment(&system.tree, chunk, options, &task)).collect::<Result<_>>()
+            chunks.par_iter().map(|chunk| segment(tree, chunk, options, &task)).collect::<Result<_>>()
         })?;
         Ok(Initrd { microcode: system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()), segments })
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::verified_root::DiskRoot;
-use super::{Options, System, uki};
+use super::{Options, System};
 use crate::blueprint::Root;
 use crate::error::{Error, Result};
 use crate::formats::source::Source;
@@ -13,7 +13,7 @@ use crate::formats::{gpt, mbr};
 /// A root beside the boot partition of a disk.
 #[derive(Debug)]
 pub struct Beside<P> {
-    /// What the boot program starts: the initramfs and the command line.
+    /// The system as the boot program starts it.
     pub starter: System,
     /// Root, and hash tree if there is one; they are partitions 2 and 3.
     pub partitions: Vec<P>,
@@ -39,7 +39,7 @@ pub fn on_record(system: &System, options: &Options<'_>) -> Result<Option<Beside
     let partition =
         |content: Arc<dyn Source>| mbr::Partition { kind: mbr::kind::LINUX, active: false, size: 0, content };
     let partitions = contents.into_iter().map(partition).collect();
-    Ok(Some(Beside { starter: starter(&made, system, &places)?, partitions, signature }))
+    Ok(Some(Beside { starter: made.starter(system, &places)?, partitions, signature }))
 }
 
 /// Lays the root onto a disk with a GPT; nothing if the root is the initrd.
@@ -47,17 +47,8 @@ pub fn on_gpt(system: &System, options: &Options<'_>) -> Result<Option<Beside<gp
     let Some(root) = &system.root else { return Ok(None) };
     check(root, system, false)?;
     let made = DiskRoot::make(root, system, options)?;
-    let starter = starter(&made, system, &made.places())?;
+    let starter = made.starter(system, &made.places())?;
     Ok(Some(Beside { starter, partitions: made.partitions(system.arch, ""), signature: 0 }))
-}
-
-/// What a boot program starts: the system with the initramfs for its root, and the command line that finds it.
-fn starter(made: &DiskRoot, system: &System, places: &[String]) -> Result<System> {
-    let kernel = uki::kernel(system)?;
-    let cmdline = made.command_line(kernel, places)?;
-    let kernel = Some(super::Kernel { cmdline, ..kernel.clone() });
-    // The parts of the image that tell of the root are not in the initramfs.
-    Ok(System { kernel, ..made.initramfs.clone() })
 }
 
 /// Refuses what such disks cannot have. `record` is whether they have no GPT.

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::formats::fat::{self, Fat};
 use crate::formats::gpt::{self, Disk};
 use crate::formats::source::Source;
-use crate::formats::uki::Uki;
 use crate::formats::verity::format as verity;
+use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree};
 
 /// What firmware and people see.
 const LABEL: &str = "ESP";
@@ -35,17 +35,16 @@ const MENU_CONFIGURATION: &str = "timeout 0\neditor no\nauto-entries no\nauto-fi
 const UNUSED: &str = "_empty";
 /// Kernel images that the EFI system partition has room for: one of each slot, and one that is being written.
 const IMAGES: u64 = 3;
-/// Bytes of an os-release, at most.
-const OS_RELEASE_LIMIT: usize = 64 << 10;
 
 /// Plans the disk. Its size is a multiple of `multiple` bytes, and of whole MiB.
 pub fn plan(root: &Root, system: &System, multiple: u64, options: &Options<'_>) -> Result<Disk> {
     let made = DiskRoot::make(root, system, options)?;
-    let kernel = uki::kernel(system)?;
-    let command_line = made.command_line(kernel, &made.places())?;
+    let mut starter = made.starter(system, &made.places())?;
     let two = system.disk.slots() == 2;
-    let os_release = if two { ordered_by_name(uki::os_release(system)?)? } else { uki::os_release(system)? };
-    let image = uki::image_of(system, os_release, &command_line, &made.initramfs, options)?;
+    if two {
+        order_by_name(&mut starter.tree, options.time)?;
+    }
+    let image: Arc<dyn Source> = Arc::new(uki::image(&starter, options)?);
     let esp = if two { menu_volume(system, image, options)? } else { volume(system.arch, image, options)? };
     let mut partitions = vec![gpt::Partition::new(gpt::EFI_SYSTEM, LABEL, Arc::new(esp))];
     if two {
@@ -59,18 +58,18 @@ pub fn plan(root: &Root, system: &System, multiple: u64, options: &Options<'_>) 
 }
 
 /// The EFI system partition of a disk with one root: the image is what firmware starts by itself.
-fn volume(arch: Arch, image: Uki, options: &Options<'_>) -> Result<Fat> {
-    fat(vec![(program_path(arch), Arc::new(image))], FREE, options)
+fn volume(arch: Arch, image: Arc<dyn Source>, options: &Options<'_>) -> Result<Fat> {
+    fat(vec![(program_path(arch), image)], FREE, options)
 }
 
 /// The EFI system partition of a disk with two slots: firmware starts the menu, the menu the newest image.
-fn menu_volume(system: &System, image: Uki, options: &Options<'_>) -> Result<Fat> {
+fn menu_volume(system: &System, image: Arc<dyn Source>, options: &Options<'_>) -> Result<Fat> {
     let menu = options.component_file(MENU, system.arch, menu_path(system.arch))?.read(MENU_LIMIT)?;
     let room = with_room(image.size()).saturating_mul(IMAGES).saturating_sub(image.size()).saturating_add(FREE);
     let files: Vec<(&str, Arc<dyn Source>)> = vec![
         (program_path(system.arch), Arc::new(menu)),
         ("loader/loader.conf", Arc::new(MENU_CONFIGURATION.as_bytes().to_vec())),
-        (FIRST_IMAGE, Arc::new(image)),
+        (FIRST_IMAGE, image),
     ];
     fat(files, room, options)
 }
@@ -131,13 +130,30 @@ fn menu_path(arch: Arch) -> &'static str {
     }
 }
 
-/// The os-release with a constant IMAGE_ID and IMAGE_VERSION. The menu sorts by these first and by the file's name last;
+/// Gives the os-release a constant IMAGE_ID and IMAGE_VERSION. The menu sorts by these first and by the file's name last;
 /// so the name alone, with its generation, says which image is newer, and going back to an older version of a
-/// distribution is an update like any other.
-fn ordered_by_name(os_release: Arc<dyn Source>) -> Result<Arc<dyn Source>> {
-    let mut text = Vec::new();
-    os_release.write_to(&mut text)?;
-    text.truncate(OS_RELEASE_LIMIT);
+/// distribution is an update like any other. The root that is on the disk is another copy of the tree.
+fn order_by_name(tree: &mut Tree, time: i64) -> Result<()> {
+    let found = uki::OS_RELEASES.into_iter().find_map(|path| tree.resolve(path.as_bytes()));
+    let text = match found.map(|id| &tree.inode(id).kind) {
+        Some(Kind::File(content)) if (1..=uki::OS_RELEASE_LIMIT).contains(&content.size) => {
+            content.read(uki::OS_RELEASE_LIMIT)?
+        }
+        _ => uki::OS_RELEASE.as_bytes().to_vec(),
+    };
+    let kind = Kind::File(Content::bytes(ordered_by_name(&text)));
+    match found {
+        Some(id) => tree.inode_mut(id).kind = kind,
+        None => {
+            let origin = tree.add_origin(Origin { source: "os-release".into(), location: "disk".into() });
+            let inode = Inode { meta: Meta::root(0o644, time), kind, origin };
+            tree.insert(uki::OS_RELEASES[0].as_bytes(), inode, &Meta::root(0o755, time))?;
+        }
+    }
+    Ok(())
+}
+
+fn ordered_by_name(text: &[u8]) -> Vec<u8> {
     let own = |line: &&[u8]| !line.starts_with(b"IMAGE_ID=") && !line.starts_with(b"IMAGE_VERSION=");
     let mut out = Vec::with_capacity(text.len() + 32);
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).filter(own) {
@@ -145,7 +161,7 @@ fn ordered_by_name(os_release: Arc<dyn Source>) -> Result<Arc<dyn Source>> {
         out.push(b'\n');
     }
     out.extend_from_slice(b"IMAGE_ID=moby\nIMAGE_VERSION=0\n");
-    Ok(Arc::new(out))
+    out
 }
 
 #[cfg(test)]
@@ -162,9 +178,7 @@ mod tests {
 
     #[test]
     fn only_the_name_tells_versions_apart() {
-        let text: Arc<dyn Source> = Arc::new(b"ID=debian\nIMAGE_VERSION=7\nVERSION_ID=12".to_vec());
-        let mut out = Vec::new();
-        ordered_by_name(text).unwrap().write_to(&mut out).unwrap();
+        let out = ordered_by_name(b"ID=debian\nIMAGE_VERSION=7\nVERSION_ID=12");
         assert_eq!(out, b"ID=debian\nVERSION_ID=12\nIMAGE_ID=moby\nIMAGE_VERSION=0\n");
     }
 }

@@ -18,9 +18,11 @@ const STUB: &str = "components/systemd-stub";
 /// Bytes of a stub, at most; systemd's have 100 KB.
 const STUB_LIMIT: u64 = 16 << 20;
 /// What a root without an os-release is called in boot menus.
-const OS_RELEASE: &str = "ID=moby\nNAME=moby\nPRETTY_NAME=moby\n";
+pub const OS_RELEASE: &str = "ID=moby\nNAME=moby\nPRETTY_NAME=moby\n";
 /// Bytes of an os-release, at most.
-const OS_RELEASE_LIMIT: u64 = 64 << 10;
+pub const OS_RELEASE_LIMIT: u64 = 64 << 10;
+/// Where a root has its os-release.
+pub const OS_RELEASES: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 
 /// Writes the image and returns its name.
 pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
@@ -93,7 +95,7 @@ fn stub_path(arch: Arch) -> &'static str {
 /// The root's own os-release, if it has one.
 pub fn os_release(system: &System) -> Result<Arc<dyn Source>> {
     let tree = &system.tree;
-    let found = ["etc/os-release", "usr/lib/os-release"].into_iter().find_map(|path| tree.resolve(path.as_bytes()));
+    let found = OS_RELEASES.into_iter().find_map(|path| tree.resolve(path.as_bytes()));
     Ok(match found.map(|id| &tree.inode(id).kind) {
         Some(Kind::File(content)) if (1..=OS_RELEASE_LIMIT).contains(&content.size) => Arc::new(content.clone()),
         _ => Arc::new(OS_RELEASE.as_bytes().to_vec()),

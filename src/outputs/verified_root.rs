@@ -18,7 +18,7 @@ use crate::formats::gpt::{self, Guid};
 use crate::formats::source::Source;
 use crate::formats::verity::{self, Verity};
 use crate::rootfs::stage1::{self, Purpose, RootKind};
-use crate::rootfs::{Content, write_error};
+use crate::rootfs::{Content, Tree, write_error};
 use crate::store::{Digest, Hasher};
 
 /// The component that finds the root.
@@ -47,7 +47,7 @@ pub struct DiskRoot {
     /// What vouches for it, unless the blueprint says `verity: false`.
     pub tree: Option<HashTree>,
     /// What the kernel starts with instead of the root.
-    pub initramfs: System,
+    initramfs: Tree,
     /// Options of stage1 that depend on no place.
     options: Vec<String>,
 }
@@ -93,7 +93,6 @@ impl DiskRoot {
         let program = options.component(STAGE1, system.arch)?;
         let made = stage1::initramfs(&program, &system.tree, &purpose, options.time)?;
         options.ui.note(format!("initramfs: {}", made.summary));
-        let initramfs = System { tree: made.tree, ..system.clone() };
 
         let mut tree = system.tree.clone();
         tree.remove(b"boot");
@@ -115,12 +114,19 @@ impl DiskRoot {
         };
         let on_failure = root.on_failure.as_ref().map(|word| format!("moby.root.onfailure={}", word.value.word()));
         let image = Arc::new(Written { file, size, identity });
-        Ok(DiskRoot { image, tree, initramfs, options: on_failure.into_iter().collect() })
+        Ok(DiskRoot { image, tree, initramfs: made.tree, options: on_failure.into_iter().collect() })
+    }
+
+    /// The system as a loader starts it: with the initramfs, and the command line that finds the root at `places`.
+    pub fn starter(&self, system: &System, places: &[String]) -> Result<System> {
+        let kernel = uki::kernel(system)?;
+        let kernel = Some(Kernel { cmdline: self.command_line(kernel, places)?, ..kernel.clone() });
+        Ok(System { kernel, initramfs: Some(self.initramfs.clone()), ..system.clone() })
     }
 
     /// The kernel command line: where the root is (`places`, unless the root hash says it), then the blueprint's words.
     /// Ours go in front, because what stands behind `--` is for init.
-    pub fn command_line(&self, kernel: &Kernel, places: &[String]) -> Result<String> {
+    fn command_line(&self, kernel: &Kernel, places: &[String]) -> Result<String> {
         let root_hash = self.tree.iter().map(|tree| format!("roothash={}", tree.root_hash_text()));
         // Where nothing is verified, the blueprint may say where the root is.
         let own = self.tree.is_none() && has_word(&kernel.cmdline, "root=");

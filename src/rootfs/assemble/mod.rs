@@ -37,6 +37,8 @@ pub struct System {
     pub root: Option<Root>,
     /// How disks are laid out.
     pub disk: Disk,
+    /// What the kernel starts with where the root lies on a disk; otherwise the root is the initrd.
+    pub initramfs: Option<Tree>,
 }
 
 /// What is assembled, and how.
@@ -68,7 +70,7 @@ pub fn assemble(locked: &Locked, assembling: Assembling<'_>) -> Result<System> {
     assembly.disk()?;
     let blueprint = &locked.blueprint;
     let (root, disk) = (blueprint.root_on_disk().cloned(), blueprint.disk.clone());
-    Ok(System { tree: assembly.tree, kernel, arch, root, disk })
+    Ok(System { tree: assembly.tree, kernel, arch, root, disk, initramfs: None })
 }
 
 struct Assembly<'a> {
