@@ -64,9 +64,8 @@ impl<'s> Initrd<'s> {
         let threads = options.compression.threads(rayon::current_num_threads());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|error| Error::failed(format!("starting {threads} threads: {error}")))?;
-        let segments = pool.install(|| {
-            chunks.par_iter().map(|chunk| segment(tree, chunk, options, &task)).collect::<Result<_>>()
-        })?;
+        let segments = pool
+            .install(|| chunks.par_iter().map(|chunk| segment(tree, chunk, options, &task)).collect::<Result<_>>())?;
         Ok(Initrd { microcode: system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()), segments })
     }
 

@@ -6,14 +6,19 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use super::initrd::Initrd;
+use super::verified_root::DiskRoot;
 use super::{Format, Options, OutputFile, System, Target, uki};
+use crate::blueprint::Root;
 use crate::error::{Error, IoContext, Result};
+use crate::formats::source::{Joined, Source};
 use crate::formats::{erofs, squashfs};
 use crate::rootfs::stage1::{self, Purpose, RootKind};
 use crate::rootfs::{Content, Tree, write_error};
 
 /// The component that finds the root.
 const STAGE1: &str = "components/stage1";
+/// Squashfs has no identifier, so the disk goes by the name that the first virtio disk has.
+const FIRST_DISK: &str = "/dev/vda";
 /// The name of an erofs root.
 const LABEL: &str = "root";
 
@@ -56,6 +61,10 @@ pub fn write_with_kernel(
     let kernel = uki::kernel(system)?;
     let [kernel_name, initrd_name, cmdline_name, root_name] =
         format.files(base).try_into().map_err(|_| Error::failed("a format with a kernel and a root has four files"))?;
+    if let Some(root) = &system.root {
+        let names = [&kernel_name, &initrd_name, &cmdline_name, &root_name];
+        return write_with_hash_tree(file_system, root, names, system, options);
+    }
     let root = match file_system {
         FileSystem::Squashfs => RootKind::Squashfs,
         FileSystem::Erofs => RootKind::Erofs,
@@ -69,8 +78,7 @@ pub fn write_with_kernel(
     tree.remove(b"boot");
     let root_file = OutputFile::create(&root_name)?;
     let uuid = image(file_system, &tree, &root_file, options)?;
-    // Squashfs has no identifier, so the disk goes by the name that the first virtio disk has.
-    let place = uuid.map_or_else(|| "/dev/vda".to_owned(), |uuid| format!("UUID={uuid}"));
+    let place = uuid.map_or_else(|| FIRST_DISK.to_owned(), |uuid| format!("UUID={uuid}"));
     let cmdline = cmdline(&kernel.cmdline, &place);
 
     let mut initrd_file = OutputFile::create(&initrd_name)?;
@@ -86,6 +94,36 @@ pub fn write_with_kernel(
         initrd_file,
         content(&cmdline_name, &Content::bytes(cmdline.into_bytes()))?,
         root_file,
+    ])
+}
+
+/// The same as the blueprint's `root:` says: with the hash tree behind the root in the same file.
+fn write_with_hash_tree(
+    file_system: FileSystem,
+    root: &Root,
+    [kernel_name, initrd_name, cmdline_name, root_name]: [&PathBuf; 4],
+    system: &System,
+    options: &Options<'_>,
+) -> Result<Vec<PathBuf>> {
+    let made = DiskRoot::make_as(file_system, root, system, options)?;
+    let place = made.uuid.map_or_else(|| FIRST_DISK.to_owned(), |uuid| format!("UUID={}", uuid_text(uuid)));
+    let mut places = vec![format!("root={place}")];
+    places.extend(made.tree.iter().map(|_| format!("moby.root.hash.offset={}", made.image.size())));
+    let starter = made.starter(system, &places)?;
+    let kernel = uki::kernel(&starter)?;
+    let parts = std::iter::once(made.image).chain(made.tree.map(|tree| tree.content)).collect();
+    let write = |name: &PathBuf, source: &dyn Source| -> Result<OutputFile> {
+        let mut out = OutputFile::create(name)?;
+        source.write_to(&mut out)?;
+        Ok(out)
+    };
+    let mut initrd_file = OutputFile::create(initrd_name)?;
+    Initrd::make(&starter, options)?.write(&mut initrd_file)?;
+    OutputFile::commit_all(vec![
+        write(kernel_name, &kernel.image)?,
+        initrd_file,
+        write(cmdline_name, &kernel.cmdline.clone().into_bytes())?,
+        write(root_name, &Joined(parts))?,
     ])
 }
 

@@ -26,9 +26,9 @@ pub const STAGE1: &str = "components/stage1";
 /// Bytes of a kernel command line without the zero at its end (COMMAND_LINE_SIZE of Linux's arch/x86/include/asm/setup.h
 /// and arch/arm64/include/uapi/asm/setup.h). What is longer is cut off.
 const COMMAND_LINE_LIMIT: usize = 2047;
-/// Options of stage1 that would have it take another root, or check it less.
-const RESERVED: [&str; 7] = [
-    "root=",
+/// Options of stage1 that would have it check against something else, or less. Not `root=`: whatever root it names is
+/// checked against the root hash.
+const RESERVED: [&str; 6] = [
     "roothash=",
     "moby.root.hash=",
     "moby.root.hash.offset=",
@@ -46,6 +46,8 @@ pub struct DiskRoot {
     pub image: Arc<dyn Source>,
     /// What vouches for it, unless the blueprint says `verity: false`.
     pub tree: Option<HashTree>,
+    /// The file system's identifier; squashfs has none.
+    pub uuid: Option<[u8; 16]>,
     /// What the kernel starts with instead of the root.
     initramfs: Tree,
     /// Options of stage1 that depend on no place.
@@ -79,13 +81,22 @@ impl HashTree {
 }
 
 impl DiskRoot {
-    /// Makes the root of a system whose blueprint has `root`.
+    /// Makes the root of a system as its blueprint says.
     pub fn make(root: &Root, system: &System, options: &Options<'_>) -> Result<DiskRoot> {
-        let kernel = uki::kernel(system)?;
-        let (file_system, kind) = match root.kind() {
-            RootType::Erofs => (FileSystem::Erofs, RootKind::Erofs),
-            RootType::Squashfs => (FileSystem::Squashfs, RootKind::Squashfs),
+        let file_system = match root.kind() {
+            RootType::Erofs => FileSystem::Erofs,
+            RootType::Squashfs => FileSystem::Squashfs,
             RootType::Initrd => return Err(Error::failed("an initrd is no root on a disk")),
+        };
+        DiskRoot::make_as(file_system, root, system, options)
+    }
+
+    /// The same as another file system, for formats that have it in their name.
+    pub fn make_as(file_system: FileSystem, root: &Root, system: &System, options: &Options<'_>) -> Result<DiskRoot> {
+        let kernel = uki::kernel(system)?;
+        let kind = match file_system {
+            FileSystem::Erofs => RootKind::Erofs,
+            FileSystem::Squashfs => RootKind::Squashfs,
         };
         check_words(&kernel.cmdline, root.verity())?;
         check_signature(root, kernel)?;
@@ -114,7 +125,7 @@ impl DiskRoot {
         };
         let on_failure = root.on_failure.as_ref().map(|word| format!("moby.root.onfailure={}", word.value.word()));
         let image = Arc::new(Written { file, size, identity });
-        Ok(DiskRoot { image, tree, initramfs: made.tree, options: on_failure.into_iter().collect() })
+        Ok(DiskRoot { image, tree, uuid, initramfs: made.tree, options: on_failure.into_iter().collect() })
     }
 
     /// The system as a loader starts it: with the initramfs, and the command line that finds the root at `places`.
@@ -124,14 +135,13 @@ impl DiskRoot {
         Ok(System { kernel, initramfs: Some(self.initramfs.clone()), ..system.clone() })
     }
 
-    /// The kernel command line: where the root is (`places`, unless the root hash says it), then the blueprint's words.
-    /// Ours go in front, because what stands behind `--` is for init.
+    /// The kernel command line: the root hash, where the root is (`places`, but for a `root=` if the blueprint has its own),
+    /// then the blueprint's words. Ours go in front, because what stands behind `--` is for init.
     fn command_line(&self, kernel: &Kernel, places: &[String]) -> Result<String> {
         let root_hash = self.tree.iter().map(|tree| format!("roothash={}", tree.root_hash_text()));
-        // Where nothing is verified, the blueprint may say where the root is.
-        let own = self.tree.is_none() && has_word(&kernel.cmdline, "root=");
-        let places = if own { &[] } else { places };
-        let words: Vec<String> = root_hash.chain(places.iter().cloned()).chain(self.options.iter().cloned()).collect();
+        let own = has_word(&kernel.cmdline, "root=");
+        let places = places.iter().filter(|word| !(own && word.starts_with("root="))).cloned();
+        let words: Vec<String> = root_hash.chain(places).chain(self.options.iter().cloned()).collect();
         let line = format!("{} {}", words.join(" "), kernel.cmdline);
         let line = line.trim().to_owned();
         if line.len() > COMMAND_LINE_LIMIT {
@@ -275,10 +285,12 @@ mod tests {
 
     #[test]
     fn options_that_lead_past_the_verification_are_refused() {
-        for line in ["root=/dev/vda", "a \"root=LABEL=x y\"", "moby.root.hash.lenient", "quiet roothash=00"] {
+        for line in
+            ["moby.root.hash=/dev/vda", "a \"moby.root.file=/x y\"", "moby.root.hash.lenient", "quiet roothash=00"]
+        {
             assert!(check_words(line, true).is_err(), "{line}");
             assert!(check_words(line, false).is_ok(), "{line}");
         }
-        assert!(check_words("console=ttyS0 rootwait moby.root.check=full notroot=1", true).is_ok());
+        assert!(check_words("console=ttyS0 rootwait moby.root.check=full root=/dev/sda notroothash=1", true).is_ok());
     }
 }
