@@ -237,6 +237,26 @@ fn several_blueprints_become_one() {
 }
 
 #[test]
+fn root_and_disk_are_merged_key_by_key() {
+    let text = |name: &str, text: &str| Input::Text { name: name.into(), text: text.into(), folder: ".".into() };
+    let base =
+        text("a.yml", "root: {type: squashfs, onfailure: reboot}\ndisk: {slots: 2, data: {size: 1G, label: x}}\n");
+    let later = text("b.yml", "root: {verity: false}\ndisk: {data: {label: y}}\n");
+    let (merged, _) = read(&[base.clone(), later], ReadOptions::default()).unwrap();
+    let written = merged.to_yaml();
+    let end = "root:\n    type: squashfs\n    verity: false\n    onfailure: reboot\ndisk:\n    slots: 2\n    data:\n        \
+               size: \"1G\"\n        label: \"y\"\n";
+    assert!(format!("{}\n", written.trim_end()).ends_with(end), "{written}");
+    assert!(merged.root_on_disk().is_some_and(|root| !root.verity()));
+
+    // Back to the root in memory, for which the first one's disk has no meaning.
+    let memory = text("c.yml", "root: {type: initrd}\ndisk: {slots: 1}\n");
+    let error = read(&[base, memory], ReadOptions::default()).unwrap_err();
+    assert_eq!(error.diagnostics().len(), 1, "{}", shown(&error));
+    assert!(shown(&error).contains("a.yml:2:24"), "{}", shown(&error));
+}
+
+#[test]
 fn names_of_outputs_come_from_the_last_input() {
     let name = |argument: &str| moby::blueprint::output_name(&[Input::from_argument(argument.as_ref())]);
     assert_eq!(name("a/b/linux.kit.yml"), "linux.kit");

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 /// Mistakes that the reader finds and a schema does not: what two values say together, what a text holds, what must be
 /// there once. Not being a YAML document at all is another matter: there is nothing to validate.
-const BEYOND_SCHEMA: [&str; 4] = ["duplicate-names", "duplicates", "users", "volumes"];
+const BEYOND_SCHEMA: [&str; 5] = ["disk-conflicts", "duplicate-names", "duplicates", "users", "volumes"];
 
 const JUDGE: &str = r#"
 import json, sys
@@ -276,6 +276,37 @@ fn reader_and_schema_agree_on_single_values() {
         "trust: {images: [x]}",
         "security: strict",
         "security: loose",
+        "root: {}",
+        "root: {type: erofs, verity: true, signature: optional, onfailure: reboot}",
+        "root: {type: squashfs, verity: false}",
+        "root: {type: initrd}",
+        "root: {type: ext4}",
+        "root: {verity: 'true'}",
+        "root: {signature: never}",
+        "root: {onfailure: continue}",
+        "root: {kind: erofs}",
+        "root: erofs",
+        "disk: {}",
+        "disk: {slots: 1}",
+        "{root: {}, disk: {slots: 2, slot-size: 512M}}",
+        "{root: {}, disk: {slots: 3}}",
+        "{root: {}, disk: {slots: '2'}}",
+        "{root: {}, disk: {slots: 2, slot-size: 512}}",
+        "{root: {}, disk: {slots: 2, slot-size: 0G}}",
+        "{root: {}, disk: {slots: 2, slot-size: 12345678G}}",
+        "{root: {}, disk: {data: {}}}",
+        "{root: {}, disk: {data: {size: rest, label: a.b_c-9, mount: /var/lib, filesystem: ext4, encrypt: tpm2}}}",
+        "{root: {}, disk: {data: {size: 10G}}}",
+        "{root: {}, disk: {data: {size: all}}}",
+        "{root: {}, disk: {data: {label: ''}}}",
+        "{root: {}, disk: {data: {label: a-label-that-is-too-long}}}",
+        "{root: {}, disk: {data: {mount: /}}}",
+        "{root: {}, disk: {data: {mount: /a/../b}}}",
+        "{root: {}, disk: {data: {mount: /a/..b}}}",
+        "{root: {}, disk: {data: {mount: /a//b}}}",
+        "{root: {}, disk: {data: {mount: a}}}",
+        "{root: {}, disk: {data: {filesystem: xfs}}}",
+        "{root: {}, disk: {data: {encrypt: luks}}}",
         "services: {}",
         "{}",
         "[]",
