@@ -10,7 +10,7 @@ mod docker;
 mod file;
 mod filesystem;
 mod initrd;
-mod iso_bios;
+mod iso;
 mod iso_efi_initrd;
 mod kernel_initrd;
 mod root_file_system;
@@ -86,8 +86,16 @@ pub enum Format {
     RawBios,
     /// The same as qcow2.
     Qcow2Bios,
+    /// The same disk as [`Format::Raw`] as qcow2.
+    Qcow2,
     /// A CD for BIOS, and a disk at the same time.
     IsoBios,
+    /// A CD for UEFI, and a disk at the same time, with the root on it.
+    IsoEfi,
+    /// A CD for BIOS and for UEFI, and a disk at the same time.
+    Iso,
+    /// Kernel, initramfs, command line, and the root as ISO 9660.
+    KernelIso,
     /// Kernel, initramfs, command line, and the root as squashfs.
     KernelSquashfs,
     /// Kernel, initramfs, command line, and the root as erofs.
@@ -126,6 +134,9 @@ pub enum Format {
 const BOTH: &[Arch] = &[Arch::Amd64, Arch::Arm64];
 /// What there are machines for on x86 only.
 const AMD64: &[Arch] = &[Arch::Amd64];
+
+/// Other names of formats.
+const ALIASES: &[(&str, &str)] = &[("usb", "raw")];
 
 /// One row of `--format list`.
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +191,14 @@ impl Format {
             purpose: "the same, found by its identifier",
         },
         Description {
+            format: Format::KernelIso,
+            name: "kernel+iso",
+            suffixes: &["-kernel", "-initrd.img", "-cmdline", "-rootfs.iso"],
+            arches: BOTH,
+            firmware: "-",
+            purpose: "the same, found by its name",
+        },
+        Description {
             format: Format::Tar,
             name: "tar",
             suffixes: &[".tar"],
@@ -220,12 +239,36 @@ impl Format {
             purpose: "CDs, virtual media, USB sticks; the root stays there",
         },
         Description {
+            format: Format::IsoEfi,
+            name: "iso-efi",
+            suffixes: &["-efi.iso"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "CDs, virtual media, USB sticks; the root stays there",
+        },
+        Description {
+            format: Format::Iso,
+            name: "iso",
+            suffixes: &["-hybrid.iso"],
+            arches: AMD64,
+            firmware: "BIOS, UEFI",
+            purpose: "CDs, virtual media, USB sticks for any machine; the root stays there",
+        },
+        Description {
             format: Format::Raw,
             name: "raw",
             suffixes: &[".img"],
             arches: AMD64,
             firmware: "BIOS, UEFI",
-            purpose: "disks and USB sticks for any machine",
+            purpose: "disks and USB sticks for any machine (also: --format usb)",
+        },
+        Description {
+            format: Format::Qcow2,
+            name: "qcow2",
+            suffixes: &["-hybrid.qcow2"],
+            arches: AMD64,
+            firmware: "BIOS, UEFI",
+            purpose: "QEMU, libvirt, Proxmox, OpenStack, with either firmware",
         },
         Description {
             format: Format::Squashfs,
@@ -358,6 +401,7 @@ impl Format {
             self,
             Format::Raw
                 | Format::RawBios
+                | Format::Qcow2
                 | Format::Qcow2Bios
                 | Format::RawEfi
                 | Format::Qcow2Efi
@@ -402,7 +446,9 @@ impl Format {
             Format::Raw => bios_disk::write_both(self, Container::Raw, system, target, options),
             Format::RawBios => bios_disk::write(self, Container::Raw, system, target, options),
             Format::Qcow2Bios => bios_disk::write(self, Container::Qcow2, system, target, options),
-            Format::IsoBios => iso_bios::write(system, target, options),
+            Format::Qcow2 => bios_disk::write_both(self, Container::Qcow2, system, target, options),
+            Format::IsoBios | Format::IsoEfi | Format::Iso => iso::write(self, system, target, options),
+            Format::KernelIso => iso::write_with_kernel(system, target, options),
             Format::KernelSquashfs => {
                 root_file_system::write_with_kernel(FileSystem::Squashfs, self, system, target, options)
             }
@@ -430,6 +476,7 @@ impl FromStr for Format {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Format, Error> {
+        let text = ALIASES.iter().find(|(alias, _)| *alias == text).map_or(text, |(_, name)| name);
         Format::ALL.iter().find(|row| row.name == text).map(|row| row.format).ok_or_else(|| {
             let names: Vec<_> = Format::ALL.iter().map(|row| row.name).collect();
             Error::usage(format!("unknown format \"{text}\"")).hint(format!("formats are {}", names.join(", ")))
@@ -459,6 +506,10 @@ mod tests {
         for row in Format::ALL {
             assert_eq!(row.name.parse::<Format>().unwrap(), row.format);
             assert_eq!(row.format.description().name, row.name);
+        }
+        for (alias, name) in ALIASES {
+            assert!(Format::ALL.iter().all(|row| row.name != *alias));
+            assert_eq!(alias.parse::<Format>().unwrap().description().name, *name);
         }
     }
 
