@@ -13,6 +13,7 @@ mod initrd;
 mod iso;
 mod iso_efi_initrd;
 mod kernel_initrd;
+mod pxe;
 mod root_file_system;
 mod sealed_bios_disk;
 mod sealed_disk;
@@ -96,6 +97,8 @@ pub enum Format {
     Iso,
     /// Kernel, initramfs, command line, and the root as ISO 9660.
     KernelIso,
+    /// Kernel and initrd with a script that loads them over the network.
+    Pxe,
     /// Kernel, initramfs, command line, and the root as squashfs.
     KernelSquashfs,
     /// Kernel, initramfs, command line, and the root as erofs.
@@ -173,6 +176,14 @@ impl Format {
             arches: BOTH,
             firmware: "-",
             purpose: "the same as one archive",
+        },
+        Description {
+            format: Format::Pxe,
+            name: "pxe",
+            suffixes: &["-kernel", "-initrd.img", ".ipxe"],
+            arches: BOTH,
+            firmware: "BIOS, UEFI",
+            purpose: "boot over the network with iPXE",
         },
         Description {
             format: Format::KernelSquashfs,
@@ -442,6 +453,7 @@ impl Format {
             Format::Tar => tar::write(system, target, options),
             Format::Docker => docker::write(system, target, options),
             Format::KernelInitrd => kernel_initrd::write(system, target, options),
+            Format::Pxe => pxe::write(system, target, options),
             Format::TarKernelInitrd => tar_kernel_initrd::write(system, target, options),
             Format::Raw => bios_disk::write_both(self, Container::Raw, system, target, options),
             Format::RawBios => bios_disk::write(self, Container::Raw, system, target, options),
