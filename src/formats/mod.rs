@@ -14,6 +14,7 @@ pub mod gcp;
 pub mod gpt;
 pub mod iso9660;
 pub mod mbr;
+pub mod oci;
 pub mod ova;
 pub mod pe;
 pub(crate) mod pipeline;

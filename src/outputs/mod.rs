@@ -13,6 +13,7 @@ mod initrd;
 mod iso;
 mod iso_efi_initrd;
 mod kernel_initrd;
+mod oci;
 mod pxe;
 mod root_file_system;
 mod sealed_bios_disk;
@@ -77,6 +78,8 @@ pub enum Format {
     Tar,
     /// The same with a Dockerfile, to be piped into an image builder.
     Docker,
+    /// An OCI layout: an image for containers, an artefact for machines.
+    Oci,
     /// Kernel, initrd and command line as three files.
     KernelInitrd,
     /// Kernel, initrd and command line in one tar archive.
@@ -224,6 +227,14 @@ impl Format {
             arches: BOTH,
             firmware: "-",
             purpose: "the root file system with a Dockerfile, for docker or podman build",
+        },
+        Description {
+            format: Format::Oci,
+            name: "oci",
+            suffixes: &["-oci.tar"],
+            arches: BOTH,
+            firmware: "-",
+            purpose: "registries: an image for containers, and kernel and initrd as an artefact",
         },
         Description {
             format: Format::RawBios,
@@ -453,6 +464,7 @@ impl Format {
             Format::Tar => tar::write(system, target, options),
             Format::Docker => docker::write(system, target, options),
             Format::KernelInitrd => kernel_initrd::write(system, target, options),
+            Format::Oci => oci::write(system, target, options),
             Format::Pxe => pxe::write(system, target, options),
             Format::TarKernelInitrd => tar_kernel_initrd::write(system, target, options),
             Format::Raw => bios_disk::write_both(self, Container::Raw, system, target, options),

@@ -56,9 +56,7 @@ fn script(kernel: &str, initrd: &str, command_line: &str) -> Result<String> {
         words.push(letter);
     }
     let space = if words.is_empty() { "" } else { " " };
-    Ok(format!(
-        "#!ipxe\nkernel {kernel} initrd={INITRD}{space}{words}\ninitrd --name {INITRD} {initrd}\nboot\n"
-    ))
+    Ok(format!("#!ipxe\nkernel {kernel} initrd={INITRD}{space}{words}\ninitrd --name {INITRD} {initrd}\nboot\n"))
 }
 
 /// A file's name as a relative address (RFC 3986, 4.2).
