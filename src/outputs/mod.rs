@@ -15,6 +15,7 @@ mod iso_efi_initrd;
 mod kernel_initrd;
 mod oci;
 mod pxe;
+mod raspberry_pi;
 mod root_file_system;
 mod sealed_bios_disk;
 mod sealed_disk;
@@ -134,12 +135,18 @@ pub enum Format {
     Aws,
     /// A disk for Google.
     Gcp,
+    /// A card for Raspberry Pis.
+    Rpi,
+    /// Its files as an archive.
+    Rpi3,
 }
 
 /// Both architectures.
 const BOTH: &[Arch] = &[Arch::Amd64, Arch::Arm64];
 /// What there are machines for on x86 only.
 const AMD64: &[Arch] = &[Arch::Amd64];
+/// Boards with ARM processors.
+const ARM64: &[Arch] = &[Arch::Arm64];
 
 /// Other names of formats.
 const ALIASES: &[(&str, &str)] = &[("usb", "raw")];
@@ -404,6 +411,22 @@ impl Format {
             firmware: "UEFI",
             purpose: "Google Compute Engine",
         },
+        Description {
+            format: Format::Rpi,
+            name: "rpi",
+            suffixes: &["-rpi.img"],
+            arches: ARM64,
+            firmware: "Raspberry Pi",
+            purpose: "SD cards and USB sticks for Raspberry Pis",
+        },
+        Description {
+            format: Format::Rpi3,
+            name: "rpi3",
+            suffixes: &["-rpi3.tar"],
+            arches: ARM64,
+            firmware: "Raspberry Pi",
+            purpose: "the same files, for a card that is formatted already",
+        },
     ];
 
     /// The format's row of the list.
@@ -423,6 +446,7 @@ impl Format {
             self,
             Format::Raw
                 | Format::RawBios
+                | Format::Rpi
                 | Format::Qcow2
                 | Format::Qcow2Bios
                 | Format::RawEfi
@@ -464,6 +488,8 @@ impl Format {
             Format::Tar => tar::write(system, target, options),
             Format::Docker => docker::write(system, target, options),
             Format::KernelInitrd => kernel_initrd::write(system, target, options),
+            Format::Rpi => raspberry_pi::write(self, system, target, options),
+            Format::Rpi3 => raspberry_pi::write_tar(system, target, options),
             Format::Oci => oci::write(system, target, options),
             Format::Pxe => pxe::write(system, target, options),
             Format::TarKernelInitrd => tar_kernel_initrd::write(system, target, options),
