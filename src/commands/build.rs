@@ -202,6 +202,9 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     let (pull, locked, lock, components) = (arguments.pull, arguments.locked, lock.as_ref(), &components);
     let locked = Resolver { store: &store, net: &net, arch, pull, lock, locked, components }.lock(blueprint)?;
     let system = assemble(&locked, &store, ui, arch, time)?;
+    for format in &formats {
+        format.check_root(&system)?;
+    }
     let (compression, size) = (arguments.compression, arguments.size);
     let options = Options { store: &store, ui, components, size, compression, time, loaders: Loaders::default() };
     let mut files = Vec::new();

@@ -473,6 +473,39 @@ impl Format {
             .hint(format!("formats for {arch} are {}", others.join(", "))))
     }
 
+    /// Whether the root is unpacked to memory from an initrd, alone or inside of something else.
+    pub fn unpacks_root(self) -> bool {
+        !matches!(
+            self,
+            Format::Tar
+                | Format::Docker
+                | Format::Squashfs
+                | Format::Erofs
+                | Format::KernelSquashfs
+                | Format::KernelErofs
+                | Format::KernelIso
+                | Format::IsoBios
+                | Format::IsoEfi
+                | Format::Iso
+        )
+    }
+
+    /// Refuses, before any work, a root that the format cannot hold.
+    pub fn check_root(self, system: &System) -> Result<()> {
+        if !self.unpacks_root() {
+            return Ok(());
+        }
+        let Some((path, size)) = initrd::too_large(&system.tree)? else { return Ok(()) };
+        let can = Format::ALL.iter().filter(|row| !row.format.unpacks_root() && row.arches.contains(&system.arch));
+        Err(Error::usage(format!(
+            "{}: /{} has {size} bytes, and an initrd (newc cpio) holds files of at most {} bytes",
+            self.description().name,
+            path.escape_ascii(),
+            crate::formats::cpio::FILE_LIMIT
+        ))
+        .hint(format!("formats that can hold it are {}", can.map(|row| row.name).collect::<Vec<_>>().join(", "))))
+    }
+
     /// The files that the format makes from a base path.
     pub fn files(self, base: &Path) -> Vec<PathBuf> {
         self.description().suffixes.iter().map(|suffix| with_suffix(base, suffix)).collect()
@@ -561,6 +594,38 @@ mod tests {
             assert!(Format::ALL.iter().all(|row| row.name != *alias));
             assert_eq!(alias.parse::<Format>().unwrap().description().name, *name);
         }
+    }
+
+    #[test]
+    fn files_of_four_gibibytes_are_refused_where_they_do_not_fit() {
+        use crate::rootfs::{Content, Inode, Kind, Meta, Tree};
+        let mut tree = Tree::new(0);
+        let origin = tree.inode(tree.root()).origin;
+        let mut insert = |path: &str, size| {
+            // Nobody reads it.
+            let content = Content::part(Path::new("/nowhere").into(), 0, size, crate::store::Digest::of(b""));
+            let inode = Inode { meta: Meta::root(0o644, 0), kind: Kind::File(content), origin };
+            tree.insert(path.as_bytes(), inode, &Meta::root(0o755, 0)).unwrap();
+            tree.clone()
+        };
+        let system = |tree| System { tree, kernel: None, arch: Arch::Arm64 };
+        // What is below boot/ is in no initrd.
+        insert("boot/large", 6 << 30);
+        let fits = system(insert("var/fits", (4 << 30) - 1));
+        let large = system(insert("var/large", 4 << 30));
+        for row in Format::ALL {
+            row.format.check_root(&fits).unwrap();
+            assert_eq!(row.format.check_root(&large).is_err(), row.format.unpacks_root(), "{}", row.name);
+        }
+        let error = Format::RawEfi.check_root(&large).unwrap_err();
+        assert_eq!(
+            error.message(),
+            "raw-efi: /var/large has 4294967296 bytes, and an initrd (newc cpio) holds files of at most 4294967295 bytes"
+        );
+        assert_eq!(
+            error.hint_text().unwrap(),
+            "formats that can hold it are kernel+squashfs, kernel+erofs, kernel+iso, tar, docker, iso-efi, squashfs, erofs"
+        );
     }
 
     #[test]
