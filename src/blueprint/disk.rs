@@ -252,7 +252,8 @@ fn parse(text: &str) -> Option<Size> {
         Some(digits) => (digits, 20),
         None => (text.strip_suffix('G')?, 30),
     };
-    let good = (1..=7).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+    let good =
+        (1..=7).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
     Some(Size(digits.parse::<u64>().ok().filter(|_| good)? << shift))
 }
 

@@ -9,7 +9,8 @@ impl Blueprint {
     ///
     /// LinuxKit forgets the volumes of all but the last blueprint; here all of them count.
     pub fn merge(&mut self, later: Blueprint) {
-        let Blueprint { kernel, init, onboot, onshutdown, services, files, volumes, trust, security, root, disk } = later;
+        let Blueprint { kernel, init, onboot, onshutdown, services, files, volumes, trust, security, root, disk } =
+            later;
         overrule(&mut self.kernel.image, kernel.image);
         overrule(&mut self.kernel.cmdline, kernel.cmdline);
         overrule(&mut self.kernel.binary, kernel.binary);

@@ -492,7 +492,9 @@ impl Format {
 
     /// Refuses, before any work, a root that the format cannot hold.
     pub fn check_root(self, system: &System) -> Result<()> {
-        if !self.unpacks_root() {
+        // With `root:` in the blueprint, disks have a root of their own.
+        let takes_root = self.is_disk() && self != Format::Rpi;
+        if !self.unpacks_root() || (takes_root && system.root.is_some()) {
             return Ok(());
         }
         let Some((path, size)) = initrd::too_large(&system.tree)? else { return Ok(()) };
@@ -503,7 +505,11 @@ impl Format {
             path.escape_ascii(),
             crate::formats::cpio::FILE_LIMIT
         ))
-        .hint(format!("formats that can hold it are {}", can.map(|row| row.name).collect::<Vec<_>>().join(", "))))
+        .hint(format!(
+            "formats that can hold it are {}{}",
+            can.map(|row| row.name).collect::<Vec<_>>().join(", "),
+            if takes_root { "; or a root on the disk: root: {type: erofs} in the blueprint" } else { "" }
+        )))
     }
 
     /// The files that the format makes from a base path.
@@ -608,7 +614,7 @@ mod tests {
             tree.insert(path.as_bytes(), inode, &Meta::root(0o755, 0)).unwrap();
             tree.clone()
         };
-        let system = |tree| System { tree, kernel: None, arch: Arch::Arm64 };
+        let system = |tree| System { tree, kernel: None, arch: Arch::Arm64, root: None, disk: Default::default() };
         // What is below boot/ is in no initrd.
         insert("boot/large", 6 << 30);
         let fits = system(insert("var/fits", (4 << 30) - 1));
@@ -617,10 +623,14 @@ mod tests {
             row.format.check_root(&fits).unwrap();
             assert_eq!(row.format.check_root(&large).is_err(), row.format.unpacks_root(), "{}", row.name);
         }
-        let error = Format::RawEfi.check_root(&large).unwrap_err();
+        let mut on_disk = large.clone();
+        on_disk.root = Some(crate::blueprint::Root::default());
+        Format::RawEfi.check_root(&on_disk).unwrap();
+        Format::Rpi.check_root(&on_disk).unwrap_err();
+        let error = Format::Uki.check_root(&large).unwrap_err();
         assert_eq!(
             error.message(),
-            "raw-efi: /var/large has 4294967296 bytes, and an initrd (newc cpio) holds files of at most 4294967295 bytes"
+            "uki: /var/large has 4294967296 bytes, and an initrd (newc cpio) holds files of at most 4294967295 bytes"
         );
         assert_eq!(
             error.hint_text().unwrap(),

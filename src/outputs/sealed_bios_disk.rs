@@ -7,8 +7,8 @@ use super::verified_root::DiskRoot;
 use super::{Options, System, uki};
 use crate::blueprint::Root;
 use crate::error::{Error, Result};
-use crate::formats::{gpt, mbr};
 use crate::formats::source::Source;
+use crate::formats::{gpt, mbr};
 
 /// A root beside the boot partition of a disk.
 #[derive(Debug)]
@@ -36,7 +36,8 @@ pub fn on_record(system: &System, options: &Options<'_>) -> Result<Option<Beside
         places.push(format!("moby.root.hash=PARTUUID={signature:08x}-03"));
         contents.push(Arc::clone(&tree.content));
     }
-    let partition = |content: Arc<dyn Source>| mbr::Partition { kind: mbr::kind::LINUX, active: false, size: 0, content };
+    let partition =
+        |content: Arc<dyn Source>| mbr::Partition { kind: mbr::kind::LINUX, active: false, size: 0, content };
     let partitions = contents.into_iter().map(partition).collect();
     Ok(Some(Beside { starter: starter(&made, system, &places)?, partitions, signature }))
 }

@@ -80,7 +80,10 @@ fn fat(files: Vec<(&str, Arc<dyn Source>)>, free: u64, options: &Options<'_>) ->
         files.into_iter().map(|(path, content)| fat::File { path: path.to_owned(), content: Some(content) }).collect();
     // UEFI asks for FAT32 on fixed disks (2.10, 13.3); some firmware takes nothing else.
     let kind = Some(fat::Kind::Fat32);
-    Fat::new(&files, &fat::Options { kind, label: LABEL.to_owned(), time: options.time, free, ..fat::Options::default() })
+    Fat::new(
+        &files,
+        &fat::Options { kind, label: LABEL.to_owned(), time: options.time, free, ..fat::Options::default() },
+    )
 }
 
 /// The partitions of both slots: the first holds the root, the second is as large, and empty.

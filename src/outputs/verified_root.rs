@@ -254,7 +254,9 @@ fn check_signature(root: &Root, kernel: &Kernel) -> Result<()> {
             return Err(Error::refused(format!(
                 "the kernel is built without {SIGNATURES}, and the blueprint has `signature: required`"
             ))
-            .hint("take a kernel that has it, or set root: {signature: optional}: the signed kernel image vouches too"));
+            .hint(
+                "take a kernel that has it, or set root: {signature: optional}: the signed kernel image vouches too",
+            ));
         }
     }
     Err(Error::usage("`signature: required` needs a key that signs the root hash, and none is given")

@@ -27,8 +27,10 @@ impl Assembly<'_> {
             }),
         );
         if self.tree.lookup(PATH.as_bytes()).is_some() {
-            return Err(Error::usage(format!("/{PATH} is in the image already, and `disk:` of the blueprint makes it"))
-                .hint("remove the file or `disk:`"));
+            return Err(Error::usage(format!(
+                "/{PATH} is in the image already, and `disk:` of the blueprint makes it"
+            ))
+            .hint("remove the file or `disk:`"));
         }
         let origin = self.origin("disk", "disk");
         let kind = Kind::File(Content::bytes(map.build().to_json(2).into_bytes()));
