@@ -222,6 +222,9 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     let locked = Resolver { store: &store, net: &net, arch, pull, lock, locked, docker, components }.lock(blueprint)?;
     let assembling = Assembling { store: &store, ui, arch, time, decompress_kernel: arguments.decompress_kernel };
     let system = assemble(&locked, assembling)?;
+    for format in &formats {
+        format.check_root(&system)?;
+    }
     let (compression, size) = (arguments.compression, arguments.size);
     let options = Options { store: &store, ui, components, size, compression, time, loaders: Loaders::default() };
     let mut files = Vec::new();

@@ -15,6 +15,7 @@ pub mod gpt;
 pub mod iso9660;
 pub mod kernel;
 pub mod mbr;
+pub mod oci;
 pub mod ova;
 pub mod pe;
 pub(crate) mod pipeline;

@@ -258,6 +258,21 @@ fn header(tree: &Tree, id: InodeId, ino: u32, nlink: u32, size: u32) -> Header {
     }
 }
 
+/// A file that the format cannot hold.
+pub fn too_large(tree: &Tree) -> Result<Option<(Vec<u8>, u64)>> {
+    let mut found = None;
+    tree.walk_all(|path, id| {
+        if let Kind::File(content) = &tree.inode(id).kind
+            && content.size > cpio::FILE_LIMIT
+            && !path.starts_with(b"boot/")
+        {
+            found.get_or_insert((path.to_vec(), content.size));
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// Refuses, before any work, what the format cannot hold; warns of what it loses.
 fn check(tree: &Tree, path: &[u8], id: InodeId, options: &Options<'_>) -> Result<()> {
     let inode = tree.inode(id);

@@ -10,9 +10,12 @@ mod docker;
 mod file;
 mod filesystem;
 mod initrd;
-mod iso_bios;
+mod iso;
 mod iso_efi_initrd;
 mod kernel_initrd;
+mod oci;
+mod pxe;
+mod raspberry_pi;
 mod root_file_system;
 mod sealed_bios_disk;
 mod sealed_disk;
@@ -76,6 +79,8 @@ pub enum Format {
     Tar,
     /// The same with a Dockerfile, to be piped into an image builder.
     Docker,
+    /// An OCI layout: an image for containers, an artefact for machines.
+    Oci,
     /// Kernel, initrd and command line as three files.
     KernelInitrd,
     /// Kernel, initrd and command line in one tar archive.
@@ -86,8 +91,18 @@ pub enum Format {
     RawBios,
     /// The same as qcow2.
     Qcow2Bios,
+    /// The same disk as [`Format::Raw`] as qcow2.
+    Qcow2,
     /// A CD for BIOS, and a disk at the same time.
     IsoBios,
+    /// A CD for UEFI, and a disk at the same time, with the root on it.
+    IsoEfi,
+    /// A CD for BIOS and for UEFI, and a disk at the same time.
+    Iso,
+    /// Kernel, initramfs, command line, and the root as ISO 9660.
+    KernelIso,
+    /// Kernel and initrd with a script that loads them over the network.
+    Pxe,
     /// Kernel, initramfs, command line, and the root as squashfs.
     KernelSquashfs,
     /// Kernel, initramfs, command line, and the root as erofs.
@@ -120,12 +135,21 @@ pub enum Format {
     Aws,
     /// A disk for Google.
     Gcp,
+    /// A card for Raspberry Pis.
+    Rpi,
+    /// Its files as an archive.
+    Rpi3,
 }
 
 /// Both architectures.
 const BOTH: &[Arch] = &[Arch::Amd64, Arch::Arm64];
 /// What there are machines for on x86 only.
 const AMD64: &[Arch] = &[Arch::Amd64];
+/// Boards with ARM processors.
+const ARM64: &[Arch] = &[Arch::Arm64];
+
+/// Other names of formats.
+const ALIASES: &[(&str, &str)] = &[("usb", "raw")];
 
 /// One row of `--format list`.
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +188,14 @@ impl Format {
             purpose: "the same as one archive",
         },
         Description {
+            format: Format::Pxe,
+            name: "pxe",
+            suffixes: &["-kernel", "-initrd.img", ".ipxe"],
+            arches: BOTH,
+            firmware: "BIOS, UEFI",
+            purpose: "boot over the network with iPXE",
+        },
+        Description {
             format: Format::KernelSquashfs,
             name: "kernel+squashfs",
             suffixes: &["-kernel", "-initrd.img", "-cmdline", "-squashfs.img"],
@@ -180,6 +212,14 @@ impl Format {
             purpose: "the same, found by its identifier",
         },
         Description {
+            format: Format::KernelIso,
+            name: "kernel+iso",
+            suffixes: &["-kernel", "-initrd.img", "-cmdline", "-rootfs.iso"],
+            arches: BOTH,
+            firmware: "-",
+            purpose: "the same, found by its name",
+        },
+        Description {
             format: Format::Tar,
             name: "tar",
             suffixes: &[".tar"],
@@ -194,6 +234,14 @@ impl Format {
             arches: BOTH,
             firmware: "-",
             purpose: "the root file system with a Dockerfile, for docker or podman build",
+        },
+        Description {
+            format: Format::Oci,
+            name: "oci",
+            suffixes: &["-oci.tar"],
+            arches: BOTH,
+            firmware: "-",
+            purpose: "registries: an image for containers, and kernel and initrd as an artefact",
         },
         Description {
             format: Format::RawBios,
@@ -220,12 +268,36 @@ impl Format {
             purpose: "CDs, virtual media, USB sticks; the root stays there",
         },
         Description {
+            format: Format::IsoEfi,
+            name: "iso-efi",
+            suffixes: &["-efi.iso"],
+            arches: BOTH,
+            firmware: "UEFI",
+            purpose: "CDs, virtual media, USB sticks; the root stays there",
+        },
+        Description {
+            format: Format::Iso,
+            name: "iso",
+            suffixes: &["-hybrid.iso"],
+            arches: AMD64,
+            firmware: "BIOS, UEFI",
+            purpose: "CDs, virtual media, USB sticks for any machine; the root stays there",
+        },
+        Description {
             format: Format::Raw,
             name: "raw",
             suffixes: &[".img"],
             arches: AMD64,
             firmware: "BIOS, UEFI",
-            purpose: "disks and USB sticks for any machine",
+            purpose: "disks and USB sticks for any machine (also: --format usb)",
+        },
+        Description {
+            format: Format::Qcow2,
+            name: "qcow2",
+            suffixes: &["-hybrid.qcow2"],
+            arches: AMD64,
+            firmware: "BIOS, UEFI",
+            purpose: "QEMU, libvirt, Proxmox, OpenStack, with either firmware",
         },
         Description {
             format: Format::Squashfs,
@@ -339,6 +411,22 @@ impl Format {
             firmware: "UEFI",
             purpose: "Google Compute Engine",
         },
+        Description {
+            format: Format::Rpi,
+            name: "rpi",
+            suffixes: &["-rpi.img"],
+            arches: ARM64,
+            firmware: "Raspberry Pi",
+            purpose: "SD cards and USB sticks for Raspberry Pis",
+        },
+        Description {
+            format: Format::Rpi3,
+            name: "rpi3",
+            suffixes: &["-rpi3.tar"],
+            arches: ARM64,
+            firmware: "Raspberry Pi",
+            purpose: "the same files, for a card that is formatted already",
+        },
     ];
 
     /// The format's row of the list.
@@ -358,6 +446,8 @@ impl Format {
             self,
             Format::Raw
                 | Format::RawBios
+                | Format::Rpi
+                | Format::Qcow2
                 | Format::Qcow2Bios
                 | Format::RawEfi
                 | Format::Qcow2Efi
@@ -383,6 +473,45 @@ impl Format {
             .hint(format!("formats for {arch} are {}", others.join(", "))))
     }
 
+    /// Whether the root is unpacked to memory from an initrd, alone or inside of something else.
+    pub fn unpacks_root(self) -> bool {
+        !matches!(
+            self,
+            Format::Tar
+                | Format::Docker
+                | Format::Squashfs
+                | Format::Erofs
+                | Format::KernelSquashfs
+                | Format::KernelErofs
+                | Format::KernelIso
+                | Format::IsoBios
+                | Format::IsoEfi
+                | Format::Iso
+        )
+    }
+
+    /// Refuses, before any work, a root that the format cannot hold.
+    pub fn check_root(self, system: &System) -> Result<()> {
+        // With `root:` in the blueprint, disks have a root of their own.
+        let takes_root = self.is_disk() && self != Format::Rpi;
+        if !self.unpacks_root() || (takes_root && system.root.is_some()) {
+            return Ok(());
+        }
+        let Some((path, size)) = initrd::too_large(&system.tree)? else { return Ok(()) };
+        let can = Format::ALL.iter().filter(|row| !row.format.unpacks_root() && row.arches.contains(&system.arch));
+        Err(Error::usage(format!(
+            "{}: /{} has {size} bytes, and an initrd (newc cpio) holds files of at most {} bytes",
+            self.description().name,
+            path.escape_ascii(),
+            crate::formats::cpio::FILE_LIMIT
+        ))
+        .hint(format!(
+            "formats that can hold it are {}{}",
+            can.map(|row| row.name).collect::<Vec<_>>().join(", "),
+            if takes_root { "; or a root on the disk: root: {type: erofs} in the blueprint" } else { "" }
+        )))
+    }
+
     /// The files that the format makes from a base path.
     pub fn files(self, base: &Path) -> Vec<PathBuf> {
         self.description().suffixes.iter().map(|suffix| with_suffix(base, suffix)).collect()
@@ -398,11 +527,17 @@ impl Format {
             Format::Tar => tar::write(system, target, options),
             Format::Docker => docker::write(system, target, options),
             Format::KernelInitrd => kernel_initrd::write(system, target, options),
+            Format::Rpi => raspberry_pi::write(self, system, target, options),
+            Format::Rpi3 => raspberry_pi::write_tar(system, target, options),
+            Format::Oci => oci::write(system, target, options),
+            Format::Pxe => pxe::write(system, target, options),
             Format::TarKernelInitrd => tar_kernel_initrd::write(system, target, options),
             Format::Raw => bios_disk::write_both(self, Container::Raw, system, target, options),
             Format::RawBios => bios_disk::write(self, Container::Raw, system, target, options),
             Format::Qcow2Bios => bios_disk::write(self, Container::Qcow2, system, target, options),
-            Format::IsoBios => iso_bios::write(system, target, options),
+            Format::Qcow2 => bios_disk::write_both(self, Container::Qcow2, system, target, options),
+            Format::IsoBios | Format::IsoEfi | Format::Iso => iso::write(self, system, target, options),
+            Format::KernelIso => iso::write_with_kernel(system, target, options),
             Format::KernelSquashfs => {
                 root_file_system::write_with_kernel(FileSystem::Squashfs, self, system, target, options)
             }
@@ -430,6 +565,7 @@ impl FromStr for Format {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Format, Error> {
+        let text = ALIASES.iter().find(|(alias, _)| *alias == text).map_or(text, |(_, name)| name);
         Format::ALL.iter().find(|row| row.name == text).map(|row| row.format).ok_or_else(|| {
             let names: Vec<_> = Format::ALL.iter().map(|row| row.name).collect();
             Error::usage(format!("unknown format \"{text}\"")).hint(format!("formats are {}", names.join(", ")))
@@ -460,6 +596,46 @@ mod tests {
             assert_eq!(row.name.parse::<Format>().unwrap(), row.format);
             assert_eq!(row.format.description().name, row.name);
         }
+        for (alias, name) in ALIASES {
+            assert!(Format::ALL.iter().all(|row| row.name != *alias));
+            assert_eq!(alias.parse::<Format>().unwrap().description().name, *name);
+        }
+    }
+
+    #[test]
+    fn files_of_four_gibibytes_are_refused_where_they_do_not_fit() {
+        use crate::rootfs::{Content, Inode, Kind, Meta, Tree};
+        let mut tree = Tree::new(0);
+        let origin = tree.inode(tree.root()).origin;
+        let mut insert = |path: &str, size| {
+            // Nobody reads it.
+            let content = Content::part(Path::new("/nowhere").into(), 0, size, crate::store::Digest::of(b""));
+            let inode = Inode { meta: Meta::root(0o644, 0), kind: Kind::File(content), origin };
+            tree.insert(path.as_bytes(), inode, &Meta::root(0o755, 0)).unwrap();
+            tree.clone()
+        };
+        let system = |tree| System { tree, kernel: None, arch: Arch::Arm64, root: None, disk: Default::default() };
+        // What is below boot/ is in no initrd.
+        insert("boot/large", 6 << 30);
+        let fits = system(insert("var/fits", (4 << 30) - 1));
+        let large = system(insert("var/large", 4 << 30));
+        for row in Format::ALL {
+            row.format.check_root(&fits).unwrap();
+            assert_eq!(row.format.check_root(&large).is_err(), row.format.unpacks_root(), "{}", row.name);
+        }
+        let mut on_disk = large.clone();
+        on_disk.root = Some(crate::blueprint::Root::default());
+        Format::RawEfi.check_root(&on_disk).unwrap();
+        Format::Rpi.check_root(&on_disk).unwrap_err();
+        let error = Format::Uki.check_root(&large).unwrap_err();
+        assert_eq!(
+            error.message(),
+            "uki: /var/large has 4294967296 bytes, and an initrd (newc cpio) holds files of at most 4294967295 bytes"
+        );
+        assert_eq!(
+            error.hint_text().unwrap(),
+            "formats that can hold it are kernel+squashfs, kernel+erofs, kernel+iso, tar, docker, iso-efi, squashfs, erofs"
+        );
     }
 
     #[test]

@@ -128,7 +128,7 @@ fn write_with_hash_tree(
 }
 
 /// The blueprint's words, and where the root is unless they say so.
-fn cmdline(words: &str, place: &str) -> String {
+pub fn cmdline(words: &str, place: &str) -> String {
     if words.split_ascii_whitespace().any(|word| word.trim_start_matches('"').starts_with("root=")) {
         words.to_owned()
     } else {

@@ -8,7 +8,7 @@ use crate::formats::disk::{DiskImage, RawFile};
 use crate::formats::{qcow2, vhd, vhdx, vmdk};
 
 /// Suffixes of disk and CD images, in the order in which they are tried behind a bare name. `-efi` ones boot by UEFI.
-const SUFFIXES: [&str; 16] = [
+const SUFFIXES: [&str; 18] = [
     ".img",
     ".raw",
     ".qcow2",
@@ -25,9 +25,11 @@ const SUFFIXES: [&str; 16] = [
     ".vmdk",
     ".vhd",
     "-dynamic.vhd",
+    "-hybrid.qcow2",
+    "-hybrid.iso",
 ];
 /// Behind the kernel's prefix: roots on disks of their own. Squashfs has no identifier and must be the first disk.
-const ROOTS: [&str; 2] = ["-squashfs.img", "-erofs.img"];
+const ROOTS: [&str; 3] = ["-squashfs.img", "-erofs.img", "-rootfs.iso"];
 /// Bytes of a disk's first sector that BIOS runs.
 const BOOT_CODE: usize = 440;
 

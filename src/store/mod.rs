@@ -47,7 +47,7 @@ pub use layer::{Compression, Layer, PendingLayer, decompress};
 pub use layer_index::{Entry, EntryKind, LayerIndex, Xattrs};
 pub use layout::{Layout, Part};
 pub use list::{Item, ItemKind, Parts, StoredImage};
-pub use manifest::{Descriptor, ImageConfig, Index, Manifest, Platform};
+pub use manifest::{Descriptor, ImageConfig, Index, Manifest, Platform, media_type};
 pub use used::{Alone, GRACE};
 
 use crate::error::{Error, IoContext, Result};

@@ -32,6 +32,12 @@ const TABLE_LIMIT: u64 = 32 << 20;
 /// The links to where a kernel was compiled, which depmod passes over as well.
 const BUILD_LINKS: [&[u8]; 2] = [b"build", b"source"];
 
+/// The device trees that are taken: those of 64-bit Raspberry Pis. Debian's other 570 (20 MB) are for boards whose
+/// firmware has its own or that start with UEFI.
+const BOARDS: [&[u8]; 3] = [b"bcm2711-rpi-", b"bcm2712-rpi-", b"bcm2837-rpi-"];
+/// Where they go.
+const DEVICE_TREES: &[u8] = b"boot/dtb/broadcom";
+
 /// The archive of the modules of `version`, from the store or made now.
 pub fn kernel_tar(tree: &Tree, version: &[u8], store: &Store, arch: Arch, ui: &Ui, time: i64) -> Result<Content> {
     let modules = modules_folder(tree, version)?;
@@ -65,7 +71,7 @@ fn stored(store: &Store, key: &Digest) -> Option<Content> {
     Some(Content::part(path.into(), 0, size, digest))
 }
 
-/// A tree of nothing but `lib/modules/VERSION`, as the packages have it.
+/// A tree of nothing but `lib/modules/VERSION`, as the packages have it, and device trees.
 fn modules_folder(tree: &Tree, version: &[u8]) -> Result<Tree> {
     let folder = [&b"lib/modules/"[..], b"usr/lib/modules/"].iter().find_map(|above| {
         tree.resolve(&[above, version].concat()).filter(|id| matches!(tree.inode(*id).kind, Kind::Folder(_)))
@@ -101,6 +107,16 @@ fn modules_folder(tree: &Tree, version: &[u8]) -> Result<Tree> {
                 }
             };
             out.insert(&path, Inode { meta: inode.meta.clone(), kind, origin }, &above)?;
+        }
+    }
+    // Debian has them outside of boot/, LinuxKit's kernels below it.
+    let device_trees = tree.resolve(&[b"usr/lib/linux-image-", version, b"/broadcom"].concat());
+    for (name, id) in device_trees.into_iter().flat_map(|folder| tree.names(folder)) {
+        let inode = tree.inode(id);
+        let wanted = BOARDS.iter().any(|board| name.starts_with(board)) && name.ends_with(b".dtb");
+        if wanted && let kind @ Kind::File(_) = &inode.kind {
+            let inode = Inode { meta: inode.meta.clone(), kind: kind.clone(), origin };
+            out.insert(&[DEVICE_TREES, b"/", name].concat(), inode, &above)?;
         }
     }
     Ok(out)

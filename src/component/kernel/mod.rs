@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! kernel          the kernel, byte for byte as Debian signed it: a bzImage (amd64), an Image (arm64, not compressed)
-//! kernel.tar      its modules, byte for byte, and the tables that depmod(8) would make, below lib/modules/VERSION
+//! kernel.tar      its modules, byte for byte, and the tables that depmod(8) would make, below lib/modules/VERSION;
+//!                 device trees of Raspberry Pis in boot/dtb/broadcom
 //! kernel-config   what it was configured with
 //! ```
 //!
@@ -16,7 +17,7 @@
 //!
 //! Modules are neither stripped nor compressed anew: a kernel under Secure Boot loads what is signed, and the
 //! signature is over the file. The rest of Debian's packages is left out: `System.map` (a text that says where the
-//! real one is), documentation, device trees.
+//! real one is), documentation, other device trees.
 //!
 //! The modules lie below `lib/modules`, where LinuxKit's kernels have them and where components bind them from,
 //! although Debian has moved them to `usr/lib/modules`. In a root whose `/lib` is a link into `/usr` they end up

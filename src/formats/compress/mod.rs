@@ -1,9 +1,12 @@
 //! Framing of compressed output: one whole frame or member per call, the same bytes for the same input.
 
+mod gzip;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 
+pub use gzip::Gzip;
 use zstd::zstd_safe::CParameter;
 
 use crate::error::Error;

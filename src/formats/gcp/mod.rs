@@ -6,7 +6,6 @@
 //! holes.
 
 mod format;
-mod gzip;
 mod reader;
 mod writer;
 

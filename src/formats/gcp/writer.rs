@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use super::format::{self, BLOCK, Run};
-use super::gzip::Gzip;
 use crate::error::{Error, Result};
+use crate::formats::compress::Gzip;
 use crate::formats::disk::{DiskImage, Span, checked_size, scan, write_failed};
 
 /// What a disk's size has to be a multiple of.

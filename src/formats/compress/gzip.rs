@@ -29,6 +29,12 @@ pub struct Gzip<W> {
     length: u64,
 }
 
+impl<W> std::fmt::Debug for Gzip<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gzip").field("level", &self.level).field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
 impl<W: Write> Gzip<W> {
     /// Starts a member. Its header tells no name, no time and an unknown system (RFC 1952 section 2.3).
     pub fn new(mut out: W, level: u32) -> io::Result<Gzip<W>> {

@@ -1,0 +1,163 @@
+//! The root file system as a CD, which boots from a USB stick or disk as well: `iso-bios`, `iso-efi`, and `iso` for both
+//! kinds of firmware; and beside a kernel (`kernel+iso`).
+//!
+//! The root lies in the image, as in LinuxKit's, and is used from there: nothing of it is copied into memory. A small
+//! initramfs with the kernel's drivers (stage1) finds it by the volume's name.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::initrd::Initrd;
+use super::{Format, Options, OutputFile, System, Target, bios, root_file_system, sparse, uefi_disk, uki};
+use crate::error::{Error, Result};
+use crate::formats::disk::Output;
+use crate::formats::iso9660::{BootImage, Hybrid, Iso, Options as IsoOptions};
+use crate::formats::source::Source;
+use crate::rootfs::stage1::{self, Purpose, RootKind};
+use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree};
+use crate::store::Digest;
+
+/// The component that finds the root.
+const STAGE1: &str = "components/stage1";
+/// The component that has the loader.
+const ISOLINUX: &str = "components/isolinux";
+/// Bytes of what BIOS runs from the boot record, at most.
+const BOOT_CODE_LIMIT: u64 = 512;
+/// Where the loader and the initramfs lie, beside the kernel that every root has in `boot/`.
+const PROGRAM: &str = "boot/isolinux/isolinux.bin";
+const MODULE: &str = "boot/isolinux/ldlinux.c32";
+const CONFIGURATION: &str = "boot/isolinux/isolinux.cfg";
+const INITRD: &str = "boot/initrd.img";
+/// What Linux keeps file capabilities in.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// Writes the image and returns its name.
+pub fn write(format: Format, system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
+    let description = format.description();
+    let kernel = uki::kernel(system)?;
+    if matches!(target, Target::Stdout) {
+        return Err(
+            Error::usage(format!("{} cannot go to standard output", description.name)).hint("use --dir and --name")
+        );
+    }
+    let out = OutputFile::stream(target, description.suffixes.first().copied().unwrap_or_default())?;
+    warn_of_capabilities(&system.tree, options)?;
+    let finder = finder(system, options)?;
+    let (by_bios, by_uefi) = (format != Format::IsoEfi, format != Format::IsoBios);
+    let mut tree = system.tree.clone();
+    if !by_bios {
+        // The kernel is in the unified kernel image.
+        tree.remove(b"boot");
+    }
+    // A tree holds files with their digests, so the initrd becomes one.
+    let scratch = options.store.temporary_folder()?;
+    let mut iso_options = IsoOptions { time: options.time, ..IsoOptions::default() };
+    let mut boot_code = Vec::new();
+    if by_bios {
+        let isolinux = |path| options.component_file(ISOLINUX, system.arch, path);
+        let initrd_path = scratch.path().join("initrd.img");
+        let mut initrd = OutputFile::create(&initrd_path)?;
+        Initrd::make(&finder, options)?.write(&mut initrd)?;
+        initrd.commit()?;
+        put(&mut tree, PROGRAM, isolinux("usr/lib/ISOLINUX/isolinux.bin")?, options)?;
+        put(&mut tree, MODULE, isolinux("usr/lib/syslinux/modules/bios/ldlinux.c32")?, options)?;
+        put(&mut tree, INITRD, Content::host_file(&initrd_path)?, options)?;
+        boot_code = isolinux("usr/lib/ISOLINUX/isohdpfx.bin")?.read(BOOT_CODE_LIMIT)?;
+    }
+    iso_options.hybrid = Some(Hybrid { boot_code });
+    let mut plan = |label: String| -> Result<Iso> {
+        // In front, so that the blueprint's own `root=` wins.
+        let command_line = format!("root=LABEL={label} {}", kernel.cmdline);
+        let command_line = command_line.trim_end();
+        iso_options.label = label;
+        iso_options.boot.clear();
+        if by_bios {
+            let configuration = bios::configuration("/boot/kernel", &format!("/{INITRD}"), command_line)?;
+            put(&mut tree, CONFIGURATION, Content::bytes(configuration.into_bytes()), options)?;
+            iso_options.boot.push(BootImage::Program(PROGRAM.as_bytes().to_vec()));
+        }
+        if by_uefi {
+            let image = uki::image_of(system, uki::os_release(system)?, command_line, &finder, options)?;
+            let volume = uefi_disk::volume(system.arch, Arc::new(image), None, 0, options.time)?;
+            iso_options.boot.push(BootImage::Volume(Arc::new(volume)));
+        }
+        Iso::new(&tree, &iso_options)
+    };
+    // The name comes from everything that is in the image but itself.
+    let label = label(&plan(String::new())?.identity());
+    write_image(&plan(label)?, &out, options)?;
+    Ok(vec![out.commit()?])
+}
+
+/// Writes kernel, initramfs, command line and the root without `boot/`.
+pub fn write_with_kernel(system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
+    let Target::Base(base) = target else {
+        return Err(Error::usage("kernel+iso makes several files").hint("use --dir and --name"));
+    };
+    let kernel = uki::kernel(system)?;
+    let [kernel_name, initrd_name, cmdline_name, root_name] =
+        Format::KernelIso.files(base).try_into().map_err(|_| Error::failed("kernel+iso makes four files"))?;
+    let root = OutputFile::create(&root_name)?;
+    warn_of_capabilities(&system.tree, options)?;
+    let finder = finder(system, options)?;
+    let mut tree = system.tree.clone();
+    tree.remove(b"boot");
+    let mut iso_options = IsoOptions { time: options.time, ..IsoOptions::default() };
+    iso_options.label = label(&Iso::new(&tree, &iso_options)?.identity());
+    let cmdline = root_file_system::cmdline(&kernel.cmdline, &format!("LABEL={}", iso_options.label));
+    write_image(&Iso::new(&tree, &iso_options)?, &root, options)?;
+    let mut initrd = OutputFile::create(&initrd_name)?;
+    Initrd::make(&finder, options)?.write(&mut initrd)?;
+    let content = |name: &PathBuf, content: &Content| -> Result<OutputFile> {
+        let mut out = OutputFile::create(name)?;
+        content.copy_to(&mut out)?;
+        Ok(out)
+    };
+    OutputFile::commit_all(vec![
+        content(&kernel_name, &kernel.image)?,
+        initrd,
+        content(&cmdline_name, &Content::bytes(cmdline.into_bytes()))?,
+        root,
+    ])
+}
+
+/// What is unpacked to memory: a system whose only task is to find the root.
+fn finder(system: &System, options: &Options<'_>) -> Result<System> {
+    let stage1 = options.component(STAGE1, system.arch)?;
+    let purpose = Purpose { root: RootKind::Iso9660, verity: false, container: None };
+    let made = stage1::initramfs(&stage1, &system.tree, &purpose, options.time)?;
+    options.ui.note(format!("initramfs: {}", made.summary));
+    Ok(System { tree: made.tree, ..system.clone() })
+}
+
+fn put(tree: &mut Tree, path: &str, content: Content, options: &Options<'_>) -> Result<()> {
+    let origin = tree.add_origin(Origin { source: "iso".into(), location: "loader".into() });
+    let inode = Inode { meta: Meta::root(0o644, options.time), kind: Kind::File(content), origin };
+    tree.insert(path.as_bytes(), inode, &Meta::root(0o755, options.time)).map(drop)
+}
+
+fn write_image(iso: &Iso, out: &OutputFile, options: &Options<'_>) -> Result<()> {
+    let task = options.ui.task("write", "iso", None);
+    let file = out.file().ok_or_else(|| Error::failed("a CD image cannot go to standard output"))?;
+    sparse::write(iso, Output::new(file, out.path())?)?;
+    task.advance(iso.size());
+    Ok(())
+}
+
+/// A name that no other image has.
+fn label(identity: &Digest) -> String {
+    let hex = identity.hex().to_uppercase();
+    format!("MOBY-{}", hex.get(..16).unwrap_or(&hex))
+}
+
+fn warn_of_capabilities(tree: &Tree, options: &Options<'_>) -> Result<()> {
+    tree.walk_all(|path, id| {
+        if tree.inode(id).meta.xattrs.iter().any(|(name, _)| name == CAPABILITY) {
+            options.ui.warn(format!(
+                "/{} loses its file capabilities: ISO 9660 has no extended attributes",
+                path.escape_ascii()
+            ));
+        }
+        Ok(())
+    })
+}

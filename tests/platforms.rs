@@ -1,0 +1,315 @@
+//! Formats on what they are for: hybrid CDs, network boot, registries, clouds' archives unpacked, boards; each judged by
+//! other programs and booted to the line that a service prints.
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+#[path = "formats/judge.rs"]
+mod judge;
+mod support;
+
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use judge::judge;
+use support::machine::{BOOT, Machine, available, moby};
+
+/// What every blueprint here prints.
+const LINE: &str = "minimal: booted";
+/// Where Debian has UEFI's code and variables.
+const OVMF: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
+
+/// A folder with formats of a blueprint.
+fn built(arch: &str, formats: &str, blueprint: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_str().unwrap();
+    moby(["build", "--arch", arch, "--dir", out, "--name", "m", "--format", formats, blueprint]).succeeded();
+    dir
+}
+
+fn minimal(arch: &str, formats: &str) -> tempfile::TempDir {
+    built(arch, formats, "blueprints/minimal.yml")
+}
+
+/// Boots an image, or what a name stands for. Nothing is written to it.
+fn boots(arch: &str, path: &Path, more: &[&str]) {
+    let emulator = if arch == "arm64" { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
+    let firmware = !more.contains(&"--uefi") || Path::new(OVMF[0]).is_file() || available("the firmware OVMF");
+    if !available(emulator) || !firmware {
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    let timeout = (BOOT * 3).as_secs().to_string();
+    let words = ["--arch", arch, "--snapshot", "--timeout", &timeout, "--state", state.path().to_str().unwrap()];
+    let words = words.iter().copied().chain(more.iter().copied()).chain([path.to_str().unwrap()]);
+    Machine::start(words).expect(LINE, BOOT);
+}
+
+/// The same file as a disk: `moby run` takes a name that ends in `.iso` for a CD.
+fn as_disk(iso: &Path) -> PathBuf {
+    let disk = iso.with_extension("img");
+    fs::hard_link(iso, &disk).unwrap();
+    disk
+}
+
+/// A part of an image as a file of its own.
+fn part(image: &Path, start: u64) -> PathBuf {
+    let mut file = fs::File::open(image).unwrap();
+    file.seek(SeekFrom::Start(start)).unwrap();
+    let path = image.with_extension("part");
+    std::io::copy(&mut file, &mut fs::File::create(&path).unwrap()).unwrap();
+    path
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_cd_for_both_kinds_of_firmware() {
+    let dir = minimal("amd64", "iso");
+    let iso = dir.path().join("m-hybrid.iso");
+    let report = ["-indev", text(&iso), "-report_el_torito", "plain", "-report_system_area", "plain", "-ls", "/"];
+    if let Some(report) = judge("xorriso", report) {
+        for expected in ["1  BIOS  y", "2  UEFI  y", "isohybrid-suitable", "MBR isohybrid", "GPT", "'containers'"] {
+            assert!(report.contains(expected), "{expected}: {report}");
+        }
+    }
+    if let Some(report) = judge("sgdisk", ["-v", text(&iso)]) {
+        assert!(report.contains("No problems found"), "{report}");
+    }
+    boots("amd64", &iso, &[]);
+    boots("amd64", &iso, &["--uefi"]);
+    let disk = as_disk(&iso);
+    boots("amd64", &disk, &[]);
+    boots("amd64", &disk, &["--uefi"]);
+}
+
+#[test]
+fn a_cd_for_uefi_with_the_root_on_it() {
+    let dir = minimal("amd64", "iso-efi");
+    let iso = dir.path().join("m-efi.iso");
+    // The kernel is in the boot image only.
+    if let Some(list) = judge("xorriso", ["-indev", text(&iso), "-ls", "/"]) {
+        assert!(list.contains("'containers'") && !list.contains("'boot'"), "{list}");
+    }
+    boots("amd64", &iso, &[]);
+    let disk = dir.path().join("stick-efi.img");
+    fs::rename(&iso, &disk).unwrap();
+    boots("amd64", &disk, &[]);
+}
+
+#[test]
+fn a_root_of_iso9660() {
+    let dir = minimal("amd64", "kernel+iso");
+    let command_line = fs::read_to_string(dir.path().join("m-cmdline")).unwrap();
+    let label = command_line.split("root=LABEL=").nth(1).unwrap();
+    if let Some(found) = judge("isoinfo", ["-d", "-i", text(&dir.path().join("m-rootfs.iso"))]) {
+        assert!(found.contains(&format!("Volume id: {label}")) && found.contains("Rock Ridge"), "{found}");
+    }
+    boots("amd64", &dir.path().join("m"), &[]);
+}
+
+#[test]
+fn a_disk_for_both_kinds_of_firmware() {
+    let dir = minimal("amd64", "qcow2,usb");
+    let (qcow2, raw) = (dir.path().join("m-hybrid.qcow2"), dir.path().join("m.img"));
+    judge("qemu-img", ["check", text(&qcow2)]);
+    judge("qemu-img", ["compare", "-f", "raw", "-F", "qcow2", text(&raw), text(&qcow2)]);
+    boots("amd64", &qcow2, &[]);
+    boots("amd64", &qcow2, &["--uefi"]);
+}
+
+#[test]
+fn a_boot_over_the_network() {
+    // QEMU's network card comes with iPXE for both kinds of firmware, if its package is there.
+    let there = Path::new("/usr/lib/ipxe/qemu/efi-virtio.rom").is_file() || available("ipxe-qemu");
+    if !there || !available("qemu-system-x86_64") {
+        return;
+    }
+    let dir = minimal("amd64", "pxe");
+    let machine = |more: &[&str]| {
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-nodefaults", "-no-reboot", "-accel", "tcg", "-machine", "q35", "-cpu", "Nehalem", "-m", "1024"]);
+        qemu.args(["-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci"]);
+        let network = format!("user,id=n,restrict=on,tftp={},bootfile=m.ipxe", text(dir.path()));
+        qemu.args(["-netdev", &network, "-device", "virtio-net-pci,netdev=n,bootindex=0"]).args(more);
+        Machine::start_command(qemu).expect(LINE, BOOT);
+    };
+    machine(&[]);
+    if Path::new(OVMF[0]).is_file() || available("the firmware OVMF") {
+        let variables = dir.path().join("variables");
+        fs::copy(OVMF[1], &variables).unwrap();
+        let flash = |unit: u8, more: &str| format!("if=pflash,unit={unit},format=raw,{more}");
+        let code = flash(0, &format!("readonly=on,file={}", OVMF[0]));
+        let variables = flash(1, &format!("file={}", text(&variables)));
+        machine(&["-boot", "menu=on,splash-time=0", "-drive", &code, "-drive", &variables]);
+    }
+}
+
+#[test]
+fn what_registries_take() {
+    let dir = minimal("amd64", "oci,tar,kernel+initrd");
+    let place = |name: &str| dir.path().join(name);
+    let archive = |name: &str| format!("oci-archive:{}:{name}", text(&place("m-oci.tar")));
+    let layout = place("layout");
+    let copy = |name: &str| format!("oci:{}:{name}", text(&layout));
+    if let Some(found) = judge("skopeo", ["inspect", &archive("latest")]) {
+        assert!(found.contains("\"Architecture\": \"amd64\"") && found.contains("2017-04-18T16:30:00Z"), "{found}");
+    }
+    let Some(manifest) = judge("skopeo", ["inspect", "--raw", &archive("boot")]) else { return };
+    assert!(manifest.contains("\"artifactType\":\"application/vnd.mobyproject.boot.v1\""), "{manifest}");
+    for name in ["latest", "boot"] {
+        judge("skopeo", ["--insecure-policy", "copy", &archive(name), &copy(name)]);
+    }
+    // The artefact's layers are the files of kernel+initrd.
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    for (layer, file) in manifest["layers"].as_array().unwrap().iter().zip(["m-kernel", "m-initrd.img", "m-cmdline"]) {
+        let digest = layer["digest"].as_str().unwrap().replace(':', "/");
+        assert!(fs::read(layout.join("blobs").join(digest)).unwrap() == fs::read(place(file)).unwrap(), "{file}");
+    }
+    if rustix::process::getuid().is_root() {
+        let (bundle, tree) = (place("bundle"), place("tree"));
+        let image = format!("{}:latest", text(&layout));
+        if judge("umoci", ["unpack", "--image", &image, text(&bundle)]).is_none() {
+            return;
+        }
+        fs::create_dir(&tree).unwrap();
+        judge("tar", ["--warning=no-unknown-keyword", "-xpf", text(&place("m.tar")), "-C", text(&tree)]);
+        assert_eq!(listing(&bundle.join("rootfs")), listing(&tree));
+    }
+}
+
+/// Everything below a folder but folders: type, mode, owner, links, target, time, size, and content.
+fn listing(folder: &Path) -> String {
+    let script = "find . ! -type d -printf '%P %y %m %U:%G %n %l %Ts %s\\n' | LC_ALL=C sort; \
+                  find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum";
+    let output = Command::new("sh").args(["-c", script]).current_dir(folder).output().unwrap();
+    assert!(output.status.success() && !output.stdout.is_empty());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn disks_of_clouds_and_hypervisors_boot() {
+    let dir = minimal("amd64", "vhd,dynamic-vhd,azure,vmdk,aws,gcp,ova");
+    // As Google unpacks it, and as VMware does.
+    for (archive, member) in [("m.img.tar.gz", "disk.raw"), ("m.ova", "m-disk1.vmdk")] {
+        let archive = dir.path().join(archive);
+        judge("tar", ["-xSf", text(&archive), "-C", text(dir.path()), member]);
+    }
+    for name in ["m.vhd", "m-dynamic.vhd", "m-azure.vhd", "m.vmdk", "m.raw", "disk.raw", "m-disk1.vmdk"] {
+        boots("amd64", &dir.path().join(name), &[]);
+    }
+}
+
+#[test]
+fn arm64_boots_what_it_can() {
+    let dir = minimal("arm64", "qcow2-efi,uki,iso-efi-initrd,iso-efi,aws,vhdx");
+    for name in ["m-efi.qcow2", "m.efi", "m-efi-initrd.iso", "m-efi.iso", "m.raw", "m.vhdx"] {
+        boots("arm64", &dir.path().join(name), &[]);
+    }
+    for format in ["kernel+squashfs", "kernel+erofs", "kernel+iso"] {
+        let dir = minimal("arm64", format);
+        boots("arm64", &dir.path().join("m"), &[]);
+    }
+}
+
+/// The board's own firmware cannot be emulated. QEMU's board gets what that firmware would load, out of the image.
+#[test]
+fn a_card_for_raspberry_pis() {
+    let dir = built("arm64", "rpi,rpi3", "tests/boot/raspberry-pi.yml");
+    let (card, archive) = (dir.path().join("m-rpi.img"), dir.path().join("m-rpi3.tar"));
+    if let Some(table) = judge("sfdisk", ["-d", text(&card)]) {
+        assert!(table.contains("start=        2048") && table.contains("type=c, bootable"), "{table}");
+    }
+    let volume = part(&card, 1 << 20);
+    judge("fsck.fat", ["-n", text(&volume)]);
+    let list = judge("tar", ["-tf", text(&archive)]).unwrap();
+    for file in ["bootcode.bin", "start.elf", "start4.elf", "fixup.dat", "bcm2711-rpi-4-b.dtb", "config.txt"] {
+        assert!(list.lines().any(|line| line == file), "{file}: {list}");
+    }
+    if judge("mcopy", ["-n", "-i", text(&volume), "::*", text(dir.path())]).is_none() {
+        return;
+    }
+    for file in list.lines() {
+        let packed = Command::new("tar").arg("-xOf").arg(&archive).arg(file).output().unwrap().stdout;
+        assert!(packed == fs::read(dir.path().join(file)).unwrap(), "{file}");
+    }
+    if !available("qemu-system-aarch64") {
+        return;
+    }
+    let file = |name: &str| dir.path().join(name);
+    let command_line = fs::read_to_string(file("cmdline.txt")).unwrap();
+    let mut qemu = Command::new("qemu-system-aarch64");
+    qemu.args(["-M", "raspi3b", "-smp", "4", "-m", "1G", "-display", "none", "-no-reboot"]);
+    // The second port is the one of the header.
+    qemu.args(["-serial", "null", "-serial", "stdio", "-append", command_line.trim_end()]);
+    qemu.arg("-kernel").arg(file("kernel.img")).arg("-initrd").arg(file("initrd.img"));
+    qemu.arg("-dtb").arg(file("bcm2837-rpi-3-b.dtb"));
+    Machine::start_command(qemu).expect(LINE, BOOT);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |arch: &str, format: &str, text: &str| {
+        let out = dir.path().to_str().unwrap();
+        let words = ["build", "--arch", arch, "--dir", out, "--format", format, "blueprints/minimal.yml"];
+        let finished = moby(words);
+        assert_eq!(finished.status, Some(2), "{}", finished.stderr);
+        assert!(finished.stderr.contains(text), "{}", finished.stderr);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    };
+    for format in ["iso", "qcow2", "usb"] {
+        refused("arm64", format, "cannot be made for arm64");
+    }
+    refused("amd64", "rpi", "rpi cannot be made for amd64");
+    // The cloud kernel runs on no board.
+    refused("arm64", "rpi", "no device trees of Raspberry Pis");
+}
+
+/// Peaks of memory with a file of 512 MiB, half of it noise. It only has to be several times the limit.
+#[test]
+fn roots_larger_than_memory() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let large = dir.path().join("large");
+    let mut file = fs::File::create(&large).unwrap();
+    let mut noise = judge::noise(1, 8 << 20);
+    for round in 0..32u8 {
+        noise.iter_mut().step_by(512).for_each(|byte| *byte ^= round);
+        file.write_all(&noise).unwrap();
+        file.seek(SeekFrom::Current(8 << 20)).unwrap();
+    }
+    file.write_all(b"end").unwrap();
+    drop((file, noise));
+    let minimal = fs::read_to_string("blueprints/minimal.yml").unwrap();
+    let minimal = minimal.replace("@pkg:..", concat!("@pkg:", env!("CARGO_MANIFEST_DIR")));
+    let blueprint = dir.path().join("large.yml");
+    fs::write(&blueprint, format!("{minimal}files:\n  - path: large\n    source: {}\n", text(&large))).unwrap();
+    let out = dir.path().join("out");
+    for format in ["kernel+squashfs", "kernel+erofs", "iso", "oci"] {
+        let words = ["build", "--arch", "amd64", "--dir", text(&out), "--format", format, text(&blueprint)];
+        let peak = peak(&words);
+        println!("{format}: a peak of {peak} KiB");
+        assert!(peak < 64 << 10, "{format}: a peak of {peak} KiB");
+        fs::remove_dir_all(&out).unwrap();
+    }
+}
+
+/// Runs `moby` and gives the most memory that it ever had, in KiB. Asked for while it runs: what has ended has none.
+fn peak(arguments: &[&str]) -> u64 {
+    let mut child = support::machine::command(arguments).env("RAYON_NUM_THREADS", "16").spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    let ended = loop {
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        let status = fs::read_to_string(&status).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak = peak.max(line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    assert!(ended.success() && peak > 0);
+    peak
+}
