@@ -27,6 +27,8 @@ enum Command {
     Lock(commands::lock::LockArguments),
     /// Print the JSON Schema of blueprints and recipes, for editors
     Schema(commands::schema::SchemaArguments),
+    /// Make and show keys for Secure Boot
+    Keys(commands::keys::KeysArguments),
     /// Boot an image in QEMU
     Run(Box<commands::run::RunArguments>),
 }
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Cache(cache) => commands::cache::run(&cache, &arguments.global, &ui),
         Command::Lock(lock) => commands::lock::run(&lock, &arguments.global, &ui),
         Command::Schema(schema) => commands::schema::run(&schema),
+        Command::Keys(keys) => commands::keys::run(&keys, &ui),
         Command::Run(run) => commands::run::run(*run, &ui),
     };
     match result {

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cache;
 pub mod global;
+pub mod keys;
 pub mod lock;
 pub mod pkg;
 pub mod run;
