@@ -29,6 +29,8 @@ enum Command {
     Schema(commands::schema::SchemaArguments),
     /// Make and show keys for Secure Boot
     Keys(commands::keys::KeysArguments),
+    /// Sign EFI programs and images for Secure Boot
+    Sign(commands::sign::SignVerb),
     /// Boot an image in QEMU
     Run(Box<commands::run::RunArguments>),
 }
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Lock(lock) => commands::lock::run(&lock, &arguments.global, &ui),
         Command::Schema(schema) => commands::schema::run(&schema),
         Command::Keys(keys) => commands::keys::run(&keys, &ui),
+        Command::Sign(sign) => commands::sign::run(&sign, &ui),
         Command::Run(run) => commands::run::run(*run, &ui),
     };
     match result {

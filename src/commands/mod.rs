@@ -8,6 +8,7 @@ pub mod lock;
 pub mod pkg;
 pub mod run;
 pub mod schema;
+pub mod sign;
 pub mod watch;
 
 use std::io::{IsTerminal, Write};

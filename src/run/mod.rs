@@ -5,6 +5,7 @@
 //! | `image` | what `NAME` stands for: kernel and initrd, a disk image, a CD image |
 //! | `kernel_header` | architecture and release of a kernel, read from its header |
 //! | `firmware` | where distributions keep UEFI firmware |
+//! | `secure_boot` | a disk around a program, so that firmware judges it |
 //! | `accelerator` | QEMU's version, KVM tried rather than assumed |
 //! | `disk`, `publish` | the two flags with a grammar of their own |
 //! | `config_disk` | the ISO 9660 image that carries `--data` |
@@ -24,6 +25,7 @@ pub mod image;
 pub mod kernel_header;
 pub mod machine;
 pub mod publish;
+pub mod secure_boot;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,6 +71,8 @@ pub struct Options {
     pub firmware: Option<PathBuf>,
     /// Boot through UEFI.
     pub uefi: bool,
+    /// A folder of keys that the firmware has enrolled: Secure Boot, and nothing boots that they have not signed.
+    pub secure_boot: Option<PathBuf>,
     /// Show a window.
     pub gui: bool,
     /// Leave the machine running in the background.
@@ -117,6 +121,10 @@ pub fn run(options: &Options, ui: &Ui) -> Result<i32> {
         published.check_free()?;
     }
     let firmware = firmware::choose(&image, arch, options, &state)?;
+    let image = match &options.secure_boot {
+        Some(_) => secure_boot::on_disk(image, arch, &state)?,
+        None => image,
+    };
     for disk in &options.disks {
         disk.create_if_missing()?;
     }

@@ -11,5 +11,10 @@
 //! | `enrol` | variables of a firmware that knows the keys |
 //! | `measure` | PCR 4, 7, 11 and 12 |
 
+pub mod attach;
+pub mod enrol;
 pub mod folder;
 pub mod generate;
+pub mod programs;
+pub mod requests;
+pub mod signing;

@@ -12,7 +12,7 @@ use crate::formats::gpt::Guid;
 
 pub use authenticated::{authenticated, timestamp};
 pub use signature_list::{SIGNATURE_OWNER_SIZE, signature_list};
-pub use store::{Variable, Volume};
+pub use store::{HEAD, Variable, Volume};
 
 /// The vendor of PK, KEK and SecureBoot (UEFI 2.10, 3.3): `EFI_GLOBAL_VARIABLE`.
 pub const GLOBAL: Guid = Guid(0x8be4df61_93ca_11d2_aa0d_00e098032b8c_u128.to_be_bytes());

@@ -19,8 +19,8 @@ const START: u16 = 0x55aa;
 const ADDED: u8 = 0x3f;
 /// `VARIABLE_STORE_FORMATTED` and `VARIABLE_STORE_HEALTHY`.
 const STATES: [u8; 2] = [0x5a, 0xfe];
-/// Largest flash that is read: ARM's has 64 MiB.
-const FLASH_LIMIT: usize = 64 << 20;
+/// Bytes at the start of a flash chip that hold its variables: all of OVMF's, and the part of ARM's 64 MiB that is used.
+pub const HEAD: u64 = 1 << 20;
 /// Bytes of a blank flash's volume: variables, the log of writes and spare blocks, 256 KiB each, as ArmVirtQemu has them.
 const BLANK_VOLUME: usize = 0xc_0000;
 const BLANK_BLOCK: usize = 0x4_0000;
@@ -64,21 +64,19 @@ impl Variable {
 /// The variables of a flash chip.
 #[derive(Clone, Debug)]
 pub struct Volume {
+    /// The first bytes of the chip, at most [`HEAD`].
     flash: Vec<u8>,
     /// Where variables may stand.
     room: std::ops::Range<usize>,
 }
 
 impl Volume {
-    /// Takes the flash of a machine that was never started. Refuses what has another layout. A flash of zeros, which
-    /// ARM's firmware would format itself, is formatted here.
-    pub fn open(mut flash: Vec<u8>) -> Result<Volume> {
+    /// Takes the first [`HEAD`] bytes of the flash of a machine that was never started; the whole chip has `size` bytes.
+    /// Refuses what has another layout. A flash of zeros, which ARM's firmware would format itself, is formatted here.
+    pub fn open(mut flash: Vec<u8>, size: u64) -> Result<Volume> {
         let refused = |what: &str| Error::refused(format!("this is no variable store that moby knows: {what}"));
-        if flash.len() > FLASH_LIMIT {
-            return Err(refused("it is larger than 64 MiB"));
-        }
         if flash.len() >= BLANK_VOLUME && flash.iter().all(|byte| *byte == 0) {
-            format(&mut flash);
+            format(&mut flash, size);
         }
         let at = |at: usize, count: usize| flash.get(at..at + count).unwrap_or_default();
         if at(16, 16) != VOLUME.to_disk() || at(40, 4) != b"_FVH" {
@@ -104,7 +102,7 @@ impl Volume {
         Ok(Volume { flash, room })
     }
 
-    /// The flash with these variables.
+    /// The same bytes with these variables.
     pub fn with(mut self, variables: &[Variable]) -> Result<Vec<u8>> {
         let bytes: Vec<u8> = variables.iter().flat_map(Variable::encode).collect();
         if bytes.len() > self.room.len() {
@@ -120,7 +118,7 @@ impl Volume {
 }
 
 /// Puts an empty volume at the start.
-fn format(flash: &mut [u8]) {
+fn format(flash: &mut [u8], size: u64) {
     flash[..BLANK_VOLUME].fill(0xff);
     let mut header = vec![0; 16];
     header.extend(VOLUME.to_disk());
@@ -129,7 +127,7 @@ fn format(flash: &mut [u8]) {
     header.extend(BLANK_ATTRIBUTES.to_le_bytes());
     header.extend((VOLUME_HEADER as u16).to_le_bytes());
     header.extend([0, 0, 0, 0, 0, 2]); // checksum, no further header, revision 2
-    for number in [flash.len() / BLANK_BLOCK, BLANK_BLOCK, 0, 0] {
+    for number in [size / BLANK_BLOCK as u64, BLANK_BLOCK as u64, 0, 0] {
         header.extend((number as u32).to_le_bytes());
     }
     let sum = header.chunks_exact(2).fold(0u16, |sum, word| sum.wrapping_add(u16::from_le_bytes([word[0], word[1]])));
@@ -168,20 +166,20 @@ mod tests {
 
     #[test]
     fn a_blank_flash_is_formatted_and_filled() {
-        let flash = Volume::open(vec![0; 1 << 20]).unwrap().with(&[variable("PK", 5), variable("db", 1)]).unwrap();
+        let flash = Volume::open(vec![0; 1 << 20], 64 << 20).unwrap().with(&[variable("PK", 5), variable("db", 1)]).unwrap();
         assert_eq!(variables(&flash), [("PK".to_owned(), 5), ("db".to_owned(), 1)]);
         assert_eq!(flash.len(), 1 << 20);
-        let error = Volume::open(flash.clone()).unwrap_err();
+        let error = Volume::open(flash.clone(), 64 << 20).unwrap_err();
         assert!(error.message().contains("variables already"), "{error}");
-        let blank = Volume::open(vec![0; 1 << 20]).unwrap();
+        let blank = Volume::open(vec![0; 1 << 20], 64 << 20).unwrap();
         assert!(blank.clone().with(&[variable("PK", 1 << 18)]).is_err());
         for at in [16, 40, 52, 80, 93] {
             let mut other = blank.flash.clone();
             other[at] ^= 1;
-            assert!(Volume::open(other).is_err(), "byte {at}");
+            assert!(Volume::open(other, 64 << 20).is_err(), "byte {at}");
         }
         for cut in [0, 40, 80, 100, 0x3_ffff] {
-            assert!(Volume::open(blank.flash[..cut].to_vec()).is_err(), "{cut} bytes");
+            assert!(Volume::open(blank.flash[..cut].to_vec(), 64 << 20).is_err(), "{cut} bytes");
         }
     }
 }
