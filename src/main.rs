@@ -31,6 +31,8 @@ enum Command {
     Keys(commands::keys::KeysArguments),
     /// Sign EFI programs and images for Secure Boot
     Sign(commands::sign::SignVerb),
+    /// Predict what a TPM measures of an image
+    Measure(commands::measure::MeasureArguments),
     /// Boot an image in QEMU
     Run(Box<commands::run::RunArguments>),
 }
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Schema(schema) => commands::schema::run(&schema),
         Command::Keys(keys) => commands::keys::run(&keys, &ui),
         Command::Sign(sign) => commands::sign::run(&sign, &ui),
+        Command::Measure(measure) => commands::measure::run(&measure),
         Command::Run(run) => commands::run::run(*run, &ui),
     };
     match result {

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod global;
 pub mod keys;
 pub mod lock;
+pub mod measure;
 pub mod pkg;
 pub mod run;
 pub mod schema;
