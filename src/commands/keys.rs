@@ -56,8 +56,7 @@ enum Verb {
 pub fn run(arguments: &KeysArguments, ui: &Ui) -> Result<i32> {
     match &arguments.verb {
         Verb::Generate { dir, name, algorithm, days, force } => {
-            let request =
-                Generate { name: name.clone(), kind: *algorithm, days: *days, now: now()?, force: *force };
+            let request = Generate { name: name.clone(), kind: *algorithm, days: *days, now: now()?, force: *force };
             let files = request.write(dir, &mut OsRng)?;
             for file in &files {
                 ui.event(serde_json::json!({"event": "file", "path": file}));

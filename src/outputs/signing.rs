@@ -19,8 +19,7 @@ pub fn finish(program: Arc<dyn Source>, path: Option<&str>, options: &Options<'_
 pub fn check(formats: &[Format]) -> Result<()> {
     let Some(format) = formats.iter().find(|format| !format.has_efi_program()) else { return Ok(()) };
     let name = format.description().name;
-    let others: Vec<_> =
-        Format::ALL.iter().filter(|row| row.format.has_efi_program()).map(|row| row.name).collect();
+    let others: Vec<_> = Format::ALL.iter().filter(|row| row.format.has_efi_program()).map(|row| row.name).collect();
     Err(Error::usage(format!("{name} has no EFI program, so there is nothing that Secure Boot could check"))
         .hint(format!("formats that can be signed are {}", others.join(", "))))
 }

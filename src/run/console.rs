@@ -116,13 +116,18 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let refused = "\x1b[2JBdsDxe: failed to load Boot0001 \"UEFI Misc Device\" from PciRoot(0x0): Access Denied\r\n";
+        let refused =
+            "\x1b[2JBdsDxe: failed to load Boot0001 \"UEFI Misc Device\" from PciRoot(0x0): Access Denied\r\n";
         assert_eq!(verdict(&[refused]), Some(Verdict::Refused));
         let loading = "BdsDxe: loading Boot0002 \"UEFI PXEv4\" from PciRoot(0x0)\n";
         assert_eq!(verdict(&[refused, loading]), None);
-        assert_eq!(verdict(&[refused, loading, "BdsDxe: No bootable option or device was found.\n"]), Some(Verdict::Refused));
+        assert_eq!(
+            verdict(&[refused, loading, "BdsDxe: No bootable option or device was found.\n"]),
+            Some(Verdict::Refused)
+        );
         // OVMF's shell starts, and ends itself under Secure Boot.
-        let shell = "BdsDxe: starting Boot0002 \"EFI Internal Shell\"\nBdsDxe: failed to start Boot0002: Security Violation\n";
+        let shell =
+            "BdsDxe: starting Boot0002 \"EFI Internal Shell\"\nBdsDxe: failed to start Boot0002: Security Violation\n";
         assert_eq!(verdict(&[refused, loading, shell]), Some(Verdict::Refused));
         let starting = "BdsDxe: starting Boot0002 \"x\" from y\n";
         assert_eq!(verdict(&[refused, loading, starting, "BdsDxe: No bootable option\n"]), None);

@@ -82,8 +82,10 @@ pub fn choose(image: &Image, arch: Arch, options: &Options, state: &Path) -> Res
 /// Firmware with Secure Boot on and the keys of a folder enrolled.
 fn secure(keys: &Path, image: &Image, arch: Arch, options: &Options, state: &Path) -> Result<Firmware> {
     if matches!(image.boot, Boot::Kernel { .. }) {
-        return Err(Error::usage("--secure-boot is for what firmware starts, and this is a kernel that QEMU loads itself")
-            .hint("build --format uki, raw-efi or another one for UEFI, with --sign"));
+        return Err(Error::usage(
+            "--secure-boot is for what firmware starts, and this is a kernel that QEMU loads itself",
+        )
+        .hint("build --format uki, raw-efi or another one for UEFI, with --sign"));
     }
     let keys = KeyFolder::open(keys)?;
     let known: &[(&'static str, &'static str)] = match arch {
@@ -98,8 +100,11 @@ fn secure(keys: &Path, image: &Image, arch: Arch, options: &Options, state: &Pat
                 (code, empty)
             }
             _ => {
-                return Err(Error::usage(format!("--fw {}: no file with empty variables is beside it", path.display()))
-                    .hint("--secure-boot needs code and variables as two files, such as OVMF_CODE.fd and OVMF_VARS.fd"));
+                return Err(Error::usage(format!(
+                    "--fw {}: no file with empty variables is beside it",
+                    path.display()
+                ))
+                .hint("--secure-boot needs code and variables as two files, such as OVMF_CODE.fd and OVMF_VARS.fd"));
             }
         },
     };

@@ -51,7 +51,9 @@ pub fn attach(image: &Path, requests: Requests, to: &Path) -> Result<Vec<String>
             ))
             .hint("build with --sign-prepare again, or give the folder that this build wrote"));
         };
-        if unsigned.signed_size(signing.certificate()) != program.size || !zeros_behind(&opened, &program, unsigned.size())? {
+        if unsigned.signed_size(signing.certificate()) != program.size
+            || !zeros_behind(&opened, &program, unsigned.size())?
+        {
             return Err(Error::refused(format!("{name} has no room for a signature of this certificate"))
                 .hint("it is signed already, or was prepared for another certificate"));
         }
@@ -98,8 +100,11 @@ pub fn sign(image: &Path, signing: &Signing, to: &Path) -> Result<Vec<String>> {
 fn writable(image: &Path) -> Result<Image> {
     let opened = Image::open(image)?;
     if !opened.is_raw() {
-        return Err(Error::usage(format!("{} is a disk in a container, in which nothing is changed in place", image.display()))
-            .hint("build it signed: --sign, or --sign-prepare and, with the signatures there, --sign-attach DIR"));
+        return Err(Error::usage(format!(
+            "{} is a disk in a container, in which nothing is changed in place",
+            image.display()
+        ))
+        .hint("build it signed: --sign, or --sign-prepare and, with the signatures there, --sign-attach DIR"));
     }
     Ok(opened)
 }

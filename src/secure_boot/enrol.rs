@@ -27,10 +27,8 @@ pub fn variables(keys: &KeyFolder) -> Result<Vec<Variable>> {
         time: None,
         data: vec![u8::from(on)],
     };
-    let mut variables = vec![
-        switch("CustomMode", CUSTOM_MODE, false),
-        switch("SecureBootEnable", SECURE_BOOT_ENABLE, true),
-    ];
+    let mut variables =
+        vec![switch("CustomMode", CUSTOM_MODE, false), switch("SecureBootEnable", SECURE_BOOT_ENABLE, true)];
     for role in Role::ALL {
         variables.push(Variable {
             name: role.name().to_owned(),

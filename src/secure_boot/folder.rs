@@ -119,7 +119,8 @@ impl KeyFolder {
 pub fn read_certificate(path: &Path) -> Result<Certificate> {
     let bytes = read(path)?;
     // What is text is meant as PEM.
-    let parsed = if bytes.first() == Some(&0x30) { Certificate::from_der(&bytes) } else { Certificate::from_pem(&bytes) };
+    let parsed =
+        if bytes.first() == Some(&0x30) { Certificate::from_der(&bytes) } else { Certificate::from_pem(&bytes) };
     parsed.context(path.display())
 }
 

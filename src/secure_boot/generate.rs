@@ -47,9 +47,10 @@ impl FromStr for KeyKind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<KeyKind> {
-        KeyKind::ALL.into_iter().find(|kind| kind.to_string() == text).ok_or_else(|| {
-            Error::usage(format!("unknown algorithm \"{text}\"")).hint("one of rsa2048, rsa4096, p256")
-        })
+        KeyKind::ALL
+            .into_iter()
+            .find(|kind| kind.to_string() == text)
+            .ok_or_else(|| Error::usage(format!("unknown algorithm \"{text}\"")).hint("one of rsa2048, rsa4096, p256"))
     }
 }
 

@@ -95,7 +95,9 @@ impl Image {
         let mut reader = self.reader();
         let Some(found) = gpt::read(&mut reader)? else {
             return Err(Error::refused("this is neither an EFI program nor an image with a GUID partition table")
-                .hint("images for UEFI have one: uki, raw-efi, iso-efi-initrd and others of moby build --format list"));
+                .hint(
+                    "images for UEFI have one: uki, raw-efi, iso-efi-initrd and others of moby build --format list",
+                ));
         };
         let sector = found.table.sector_size.bytes();
         let mut programs = Vec::new();
@@ -110,7 +112,12 @@ impl Image {
                 }
                 let offset = start + volume.first_sector(file) * volume.geometry().sector;
                 let size = u64::from(file.size);
-                programs.push(Program { path: Some(file.path.clone()), offset, size, partition: Some((start, entry.last_lba * sector + sector - start)) });
+                programs.push(Program {
+                    path: Some(file.path.clone()),
+                    offset,
+                    size,
+                    partition: Some((start, entry.last_lba * sector + sector - start)),
+                });
             }
         }
         if programs.is_empty() {

@@ -154,7 +154,9 @@ impl Requests {
                 self.folder.display(),
                 program.hex()
             ))
-            .hint("the image is not the one that was prepared: blueprint, lock, time and certificate must be the same"));
+            .hint(
+                "the image is not the one that was prepared: blueprint, lock, time and certificate must be the same",
+            ));
         };
         let path = self.folder.join(&request.signature);
         if !path.exists() {

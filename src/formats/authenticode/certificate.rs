@@ -289,7 +289,8 @@ mod tests {
 
     #[test]
     fn times() {
-        for (seconds, text) in [(0, "700101000000Z"), (2_524_607_999, "491231235959Z"), (2_524_608_000, "20500101000000Z")]
+        for (seconds, text) in
+            [(0, "700101000000Z"), (2_524_607_999, "491231235959Z"), (2_524_608_000, "20500101000000Z")]
         {
             let bytes = time(seconds);
             assert_eq!(&bytes[2..], text.as_bytes());
@@ -305,8 +306,9 @@ mod tests {
     fn a_certificate_reads_back() {
         let secret = p256::SecretKey::from_slice(&[7; 32]).unwrap();
         let key = Key::EcdsaP256(Box::new(p256::ecdsa::SigningKey::from(secret)));
-        let certificate =
-            SelfSigned { name: "a name", serial: [0xff; 16], not_before: 5, not_after: 4_000_000_000 }.issue(&key).unwrap();
+        let certificate = SelfSigned { name: "a name", serial: [0xff; 16], not_before: 5, not_after: 4_000_000_000 }
+            .issue(&key)
+            .unwrap();
         assert_eq!(certificate.subject(), "CN=a name");
         assert_eq!(certificate.validity(), (5, 4_000_000_000));
         assert_eq!((certificate.bits(), certificate.serial.as_slice()[2]), (256, 0x7f));

@@ -43,8 +43,9 @@ impl Key {
                 .hint("RSA keys of 2048 to 4096 bits and keys on P-256 are taken, unencrypted, as PEM")
         };
         if is_encrypted(pem) {
-            return Err(Error::refused("this private key is encrypted, and moby asks for no passphrase")
-                .hint("openssl pkey -in KEY -out PLAIN.key decrypts it; or leave it where it is, with --sign-command"));
+            return Err(Error::refused("this private key is encrypted, and moby asks for no passphrase").hint(
+                "openssl pkey -in KEY -out PLAIN.key decrypts it; or leave it where it is, with --sign-command",
+            ));
         }
         let der = PrivateKeyDer::from_pem_slice(pem).map_err(|error| refused(error.to_string()))?;
         let ec = |key: p256::SecretKey| Key::EcdsaP256(Box::new(SigningKey::from(key)));

@@ -21,8 +21,7 @@ pub fn authenticated(
     (certificate, key): (&Certificate, &Key),
 ) -> Result<Vec<u8>> {
     let time = timestamp(time);
-    let signed =
-        [&utf16(name)[..], &vendor.to_disk(), &attributes.to_le_bytes(), &time, data].concat();
+    let signed = [&utf16(name)[..], &vendor.to_disk(), &attributes.to_le_bytes(), &time, data].concat();
     let message = detached(&signed, certificate, key)?;
     let length = 8 + 16 + message.len();
     let mut out = time.to_vec();

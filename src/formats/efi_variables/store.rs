@@ -82,9 +82,9 @@ impl Volume {
         if at(16, 16) != VOLUME.to_disk() || at(40, 4) != b"_FVH" {
             return Err(refused("it does not begin with a volume of variables"));
         }
-        let sum = at(0, VOLUME_HEADER).chunks_exact(2).fold(0u16, |sum, word| {
-            sum.wrapping_add(u16::from_le_bytes([word[0], word[1]]))
-        });
+        let sum = at(0, VOLUME_HEADER)
+            .chunks_exact(2)
+            .fold(0u16, |sum, word| sum.wrapping_add(u16::from_le_bytes([word[0], word[1]])));
         if sum != 0 || at(48, 2) != (VOLUME_HEADER as u16).to_le_bytes() {
             return Err(refused("the header of its volume is damaged"));
         }
@@ -148,7 +148,8 @@ fn variables(flash: &[u8]) -> Vec<(String, usize)> {
     while flash.get(at..at + 2) == Some(&START.to_le_bytes()) {
         let number = |place: usize| u32::from_le_bytes(flash[at + place..at + place + 4].try_into().unwrap()) as usize;
         let (name, data) = (number(36), number(40));
-        let units = flash[at + HEADER..at + HEADER + name - 2].chunks(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
+        let units =
+            flash[at + HEADER..at + HEADER + name - 2].chunks(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
         out.push((String::from_utf16(&units.collect::<Vec<_>>()).unwrap(), data));
         at = (at + HEADER + name + data).next_multiple_of(4);
     }
@@ -166,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_blank_flash_is_formatted_and_filled() {
-        let flash = Volume::open(vec![0; 1 << 20], 64 << 20).unwrap().with(&[variable("PK", 5), variable("db", 1)]).unwrap();
+        let flash =
+            Volume::open(vec![0; 1 << 20], 64 << 20).unwrap().with(&[variable("PK", 5), variable("db", 1)]).unwrap();
         assert_eq!(variables(&flash), [("PK".to_owned(), 5), ("db".to_owned(), 1)]);
         assert_eq!(flash.len(), 1 << 20);
         let error = Volume::open(flash.clone(), 64 << 20).unwrap_err();

@@ -3,8 +3,8 @@
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::format::{
-    BACKUP_SECTOR, BOOT_SECTOR_SIZE, ENTRY_SIZE, FOLDER, FOLDER_LIMIT, Geometry, Kind, LONG_NAME, VOLUME_LABEL, checksum,
-    long_name_places,
+    BACKUP_SECTOR, BOOT_SECTOR_SIZE, ENTRY_SIZE, FOLDER, FOLDER_LIMIT, Geometry, Kind, LONG_NAME, VOLUME_LABEL,
+    checksum, long_name_places,
 };
 use crate::error::{Error, Result};
 
@@ -115,7 +115,8 @@ impl<I: Read + Seek> Volume<I> {
     /// A file's first cluster, and where in the image its entry stands.
     pub(super) fn place(&mut self, file: &Listed) -> Result<(u32, u64)> {
         let above = file.path.rsplit_once('/').map_or("", |(above, _)| above);
-        let folder = if above.is_empty() { self.root_cluster } else { self.find(above)?.map_or(0, |found| found.cluster) };
+        let folder =
+            if above.is_empty() { self.root_cluster } else { self.find(above)?.map_or(0, |found| found.cluster) };
         let Geometry { sector, reserved, table_sectors, root_sectors, .. } = self.geometry;
         let mut runs = Vec::new();
         if folder == 0 {
@@ -136,7 +137,8 @@ impl<I: Read + Seek> Volume<I> {
             for (index, entry) in bytes.chunks_exact(ENTRY_SIZE as usize).enumerate() {
                 let number = |at: usize| u32::from(u16::from_le_bytes([entry[at], entry[at + 1]]));
                 let plain = entry[0] != 0xe5 && entry[11] & (VOLUME_LABEL | FOLDER) == 0;
-                if plain && number(26) | number(20) << 16 == file.cluster && number(28) | number(30) << 16 == file.size {
+                if plain && number(26) | number(20) << 16 == file.cluster && number(28) | number(30) << 16 == file.size
+                {
                     return Ok((file.cluster, self.start + offset + index as u64 * ENTRY_SIZE));
                 }
             }
