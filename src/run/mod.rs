@@ -13,7 +13,8 @@
 //! | `console` | reads the guest's console for its verdict |
 //! | `machine` | the running process: waiting, timeout, detaching, stopping |
 //!
-//! Limits: QEMU is the only backend. A guest that ends by `reboot` ends the run.
+//! Limits: QEMU is the only backend. On ARM, QEMU does not keep the guest from the firmware's variables: Secure Boot there
+//! shows that an image boots, and protects nothing from a guest that turns bad. A guest that ends by `reboot` ends the run.
 
 pub mod accelerator;
 pub mod arguments;
@@ -32,6 +33,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{IoContext, Result};
+use crate::formats::authenticode::Algorithm;
+use crate::secure_boot::folder::{KeyFolder, Role};
 use crate::ui::Ui;
 use crate::{Arch, Error};
 
@@ -122,7 +125,13 @@ pub fn run(options: &Options, ui: &Ui) -> Result<i32> {
     }
     let firmware = firmware::choose(&image, arch, options, &state)?;
     let image = match &options.secure_boot {
-        Some(_) => secure_boot::on_disk(image, arch, &state)?,
+        Some(keys) => {
+            let certificate = KeyFolder::open(keys)?.certificate(Role::Db)?;
+            if certificate.algorithm() == Algorithm::EcdsaP256 {
+                ui.warn("most firmware, Debian 12's too, checks signatures of RSA keys only, and these are on P-256");
+            }
+            secure_boot::on_disk(image, arch, &state)?
+        }
         None => image,
     };
     for disk in &options.disks {

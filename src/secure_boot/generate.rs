@@ -69,8 +69,7 @@ pub struct Generate {
     pub force: bool,
 }
 
-/// A key that was made.
-#[derive(Debug)]
+/// A key that was made. Not `Debug`: it has secrets.
 struct Made {
     role: Role,
     secret: String,

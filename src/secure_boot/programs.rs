@@ -128,6 +128,11 @@ impl Image {
 
     /// The first `size` bytes of a program.
     pub fn part(&self, program: &Program, size: u64) -> Result<Part> {
+        let end = program.offset.checked_add(size).filter(|end| *end <= self.disk.size());
+        if end.is_none() {
+            return Err(Error::refused(format!("{} lies behind the end of the image", program.name()))
+                .hint("the image may be cut off"));
+        }
         if size > PROGRAM_LIMIT || size > program.size {
             return Err(Error::refused(format!("{} has {} bytes, not {size}", program.name(), program.size)));
         }

@@ -19,16 +19,16 @@ pub fn grow(image: &File, part: (u64, u64), path: &str, size: u32) -> Result<()>
     let cluster = geometry.cluster();
     let (has, needs) = (u64::from(file.size).div_ceil(cluster), u64::from(size).div_ceil(cluster));
     let (first, entry) = volume.place(&file)?;
-    let last = first + u32::try_from(has.saturating_sub(1)).unwrap_or(u32::MAX);
     let added = u32::try_from(needs.saturating_sub(has)).unwrap_or(u32::MAX);
     let no_room = || {
         Error::refused(format!("there are no {added} free clusters right behind {path}"))
             .hint("build the image with --sign, or with --sign-prepare, which leaves room")
     };
-    let end = u64::from(last) + u64::from(added);
+    let end = u64::from(first) + has.saturating_sub(1) + u64::from(added);
     if has == 0 || end >= geometry.clusters + 2 {
         return Err(no_room());
     }
+    let last = first + (has - 1) as u32;
     for cluster in 1..=added {
         if volume.entry(last + cluster)? != 0 {
             return Err(no_room());

@@ -102,7 +102,7 @@ impl<I: Read + Seek> Volume<I> {
             if self.next_cluster(cluster)? != Some(cluster.wrapping_add(1)) {
                 return Ok(false);
             }
-            cluster += 1;
+            cluster = cluster.wrapping_add(1);
         }
         Ok(true)
     }
