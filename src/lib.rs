@@ -28,6 +28,7 @@ pub mod outputs;
 pub mod report;
 pub mod rootfs;
 pub mod run;
+pub mod secure_boot;
 pub mod store;
 pub mod ui;
 

@@ -27,6 +27,12 @@ enum Command {
     Lock(commands::lock::LockArguments),
     /// Print the JSON Schema of blueprints and recipes, for editors
     Schema(commands::schema::SchemaArguments),
+    /// Make and show keys for Secure Boot
+    Keys(commands::keys::KeysArguments),
+    /// Sign EFI programs and images for Secure Boot
+    Sign(commands::sign::SignVerb),
+    /// Predict what a TPM measures of an image
+    Measure(commands::measure::MeasureArguments),
     /// Boot an image in QEMU
     Run(Box<commands::run::RunArguments>),
 }
@@ -40,6 +46,9 @@ fn main() -> ExitCode {
         Command::Cache(cache) => commands::cache::run(&cache, &arguments.global, &ui),
         Command::Lock(lock) => commands::lock::run(&lock, &arguments.global, &ui),
         Command::Schema(schema) => commands::schema::run(&schema),
+        Command::Keys(keys) => commands::keys::run(&keys, &ui),
+        Command::Sign(sign) => commands::sign::run(&sign, &ui),
+        Command::Measure(measure) => commands::measure::run(&measure),
         Command::Run(run) => commands::run::run(*run, &ui),
     };
     match result {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::global::Global;
+use super::sign::SignArguments;
 use super::watch::{self, Watched};
 use crate::Arch;
 use crate::blueprint::{self, ArchiveReference, Input, Place, ReadOptions};
@@ -21,6 +22,7 @@ use crate::rootfs::assemble::{Assembling, assemble, host_path};
 use crate::rootfs::image_rules::GENERATED_TIME;
 use crate::rootfs::write_error;
 use crate::run::disk::parse_size;
+use crate::secure_boot::requests::{Request, Requests};
 use crate::store::LocalDocker;
 use crate::ui::Ui;
 
@@ -31,6 +33,7 @@ use crate::ui::Ui;
   moby build --format tar -o - minimal.yml | tar t      the root file system
   moby build --arch arm64 base.yml extra.yml            two blueprints merged, for another architecture
   moby build --format raw-efi --size 1G minimal.yml     a disk that UEFI boots
+  moby build --format raw-efi --sign keys/ redis.yml    the same, signed for Secure Boot
   moby build --format list                              the formats there are")]
 pub struct BuildArguments {
     /// Blueprints, merged from left to right: files, http(s) URLs, - for standard input. Their images come from
@@ -88,6 +91,8 @@ pub struct BuildArguments {
     /// Arguments of `moby run`
     #[arg(last = true, requires = "run", value_name = "RUN-ARGUMENTS", allow_hyphen_values = true)]
     run_arguments: Vec<String>,
+    #[command(flatten)]
+    sign: SignArguments,
     /// Taken for LinuxKit's sake: no list of materials is written
     #[arg(long, hide = true)]
     no_sbom: bool,
@@ -165,6 +170,7 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
         check_unpacked(&formats, arch)?;
     }
     let time = build_time()?;
+    let signing = arguments.sign.signing(&formats)?;
     let inputs = inputs(arguments);
     for input in &inputs {
         if let Input::File(path) = input {
@@ -226,15 +232,24 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
         format.check_root(&system)?;
     }
     let (compression, size) = (arguments.compression, arguments.size);
-    let options = Options { store: &store, ui, components, size, compression, time, loaders: Loaders::default() };
-    let mut files = Vec::new();
+    let sign = signing.as_ref();
+    let loaders = Loaders::default();
+    let options = Options { store: &store, ui, components, size, sign, compression, time, loaders };
+    let (mut files, mut requests) = (Vec::new(), Vec::new());
     for format in formats {
         files = format.write(&system, &target, &options).context(format.description().name)?;
+        requests.extend(signing.iter().flat_map(|signing| signing.take_requests()).map(|request| Request {
+            images: files.iter().map(|file| file.display().to_string()).collect(),
+            ..request
+        }));
         if target_is_file(&target) {
             for file in &files {
                 super::print_line(&file.display().to_string())?;
             }
         }
+    }
+    if let (Some(folder), Some(signing)) = (&arguments.sign.sign_prepare, &signing) {
+        super::sign::explain(&Requests::write(folder, requests, signing.certificate())?, ui);
     }
     Ok(files)
 }

@@ -3,10 +3,13 @@
 pub mod build;
 pub mod cache;
 pub mod global;
+pub mod keys;
 pub mod lock;
+pub mod measure;
 pub mod pkg;
 pub mod run;
 pub mod schema;
+pub mod sign;
 pub mod watch;
 
 use std::io::{IsTerminal, Write};

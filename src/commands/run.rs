@@ -61,6 +61,9 @@ pub struct RunArguments {
     /// Boot through UEFI; implied by names that end in -efi.* and by arm64 disks
     #[arg(long)]
     uefi: bool,
+    /// Boot through UEFI with Secure Boot, these keys enrolled (PK, KEK and db as moby keys generate makes them)
+    #[arg(long, value_name = "DIR")]
+    secure_boot: Option<PathBuf>,
     /// Take the image for a CD image, whatever its name
     #[arg(long, conflicts_with = "kernel")]
     iso: bool,
@@ -139,6 +142,7 @@ pub fn run(arguments: RunArguments, ui: &Ui) -> Result<i32> {
         accelerator: arguments.accel.0,
         firmware: arguments.fw,
         uefi: arguments.uefi,
+        secure_boot: arguments.secure_boot,
         gui: arguments.gui,
         detached: arguments.detached,
         state: arguments.state,

@@ -48,9 +48,29 @@ impl Civil {
     }
 }
 
+impl Civil {
+    /// Seconds since the epoch. Months and days outside their ranges count on, as `mktime` does.
+    pub fn time(&self) -> i64 {
+        // Years that begin in March have their odd day at the end (H. Hinnant, "chrono-compatible low-level date
+        // algorithms").
+        let months = self.year * 12 + self.month - 3;
+        let (year, month) = (months.div_euclid(12), months.rem_euclid(12));
+        let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+        let days = days + (153 * month + 2) / 5 + self.day - 1 - 719_468;
+        ((days * 24 + self.hour) * 60 + self.minute) * 60 + self.second
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_and_back() {
+        for time in [0, -1, 951_782_400, 1_492_533_001, 4_107_542_400, FIRST, LAST, 1_709_251_199, 1_709_164_800] {
+            assert_eq!(Civil::of(time).time(), time);
+        }
+    }
 
     #[test]
     fn moments() {

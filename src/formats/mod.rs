@@ -8,6 +8,7 @@ pub mod calendar;
 pub mod compress;
 pub mod cpio;
 pub mod disk;
+pub mod efi_variables;
 pub mod erofs;
 pub mod fat;
 pub mod gcp;

@@ -76,7 +76,8 @@ fn plan_both(system: &System, options: &Options<'_>) -> Result<gpt::Disk> {
     let root = sealed_bios_disk::on_gpt(system, options)?;
     let system = root.as_ref().map_or(system, |root| &root.starter);
     let mut files = files(system, options)?;
-    files.push((program_path(system.arch).to_owned(), Arc::new(uki::image(system, options)?)));
+    let path = program_path(system.arch);
+    files.push((path.to_owned(), uki::program(system, Some(path), options)?));
     // UEFI asks for FAT32 on fixed disks (2.10, 13.3); some firmware takes nothing else.
     let volume = Arc::new(volume(files, Some(fat::Kind::Fat32), "ESP", system, options)?);
     let boot_code = boot_code("gptmbr.bin", system, options)?;

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::initrd::Initrd;
-use super::{Format, Options, OutputFile, System, Target, bios, root_file_system, sparse, uefi_disk, uki};
+use super::uefi_disk::program_path;
+use super::{Format, Options, OutputFile, System, Target, bios, root_file_system, signing, sparse, uefi_disk, uki};
 use crate::error::{Error, Result};
 use crate::formats::disk::Output;
 use crate::formats::iso9660::{BootImage, Hybrid, Iso, Options as IsoOptions};
@@ -77,8 +78,14 @@ pub fn write(format: Format, system: &System, target: &Target, options: &Options
             iso_options.boot.push(BootImage::Program(PROGRAM.as_bytes().to_vec()));
         }
         if by_uefi {
-            let image = uki::image_of(system, uki::os_release(system)?, command_line, &finder, options)?;
-            let volume = uefi_disk::volume(system.arch, Arc::new(image), None, 0, options.time)?;
+            let image = Arc::new(uki::image_of(system, uki::os_release(system)?, command_line, &finder, options)?);
+            // The first plan gives the name only, and the name cannot depend on a signature over it.
+            let image = if iso_options.label.is_empty() {
+                image as Arc<dyn Source>
+            } else {
+                signing::finish(image, Some(program_path(system.arch)), options)?
+            };
+            let volume = uefi_disk::volume(system.arch, image, None, 0, options.time)?;
             iso_options.boot.push(BootImage::Volume(Arc::new(volume)));
         }
         Iso::new(&tree, &iso_options)

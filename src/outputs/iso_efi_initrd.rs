@@ -16,7 +16,7 @@ const LABEL: &str = "MOBY";
 
 /// Writes the image and returns its name.
 pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
-    let image = Arc::new(uki::image(system, options)?);
+    let image = uki::program(system, Some(uefi_disk::program_path(system.arch)), options)?;
     let volume = uefi_disk::volume(system.arch, image, None, 0, options.time)?;
     let made = iso9660::Options {
         label: LABEL.to_owned(),

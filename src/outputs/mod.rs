@@ -19,7 +19,8 @@ mod raspberry_pi;
 mod root_file_system;
 mod sealed_bios_disk;
 mod sealed_disk;
-mod sparse;
+pub mod signing;
+pub(crate) mod sparse;
 mod tar;
 mod tar_kernel_initrd;
 mod uefi_disk;
@@ -34,6 +35,7 @@ pub use file::{OutputFile, Target};
 pub use filesystem::write_filesystem;
 use root_file_system::FileSystem;
 use uefi_disk::Container;
+pub use uefi_disk::program_path;
 pub use up_to_date::Loaders;
 
 use crate::Arch;
@@ -42,6 +44,7 @@ use crate::error::{Error, Result};
 use crate::formats::compress::Method;
 use crate::formats::vhd;
 pub use crate::rootfs::assemble::{Kernel, System};
+use crate::secure_boot::signing::Signing;
 use crate::store::{Hasher, Store};
 use crate::ui::Ui;
 
@@ -56,6 +59,8 @@ pub struct Options<'a> {
     pub components: &'a Components<'a>,
     /// Bytes that a disk has; `None` for what its content needs.
     pub size: Option<u64>,
+    /// How EFI programs are signed; `None` leaves them unsigned.
+    pub sign: Option<&'a Signing>,
     /// How an initrd is compressed.
     pub compression: Method,
     /// The time of everything that has none of its own, in seconds since the epoch.
@@ -67,8 +72,9 @@ pub struct Options<'a> {
 impl Options<'_> {
     /// Adds what an output's bytes depend on to its digest. Every new option belongs here.
     fn add_to(&self, hasher: &mut Hasher) {
-        let Options { store: _, ui: _, components: _, loaders: _, size, compression, time } = self;
+        let Options { store: _, ui: _, components: _, loaders: _, sign, size, compression, time } = self;
         hasher.field(format!("{size:?} {compression} {time}").as_bytes());
+        hasher.field(sign.map_or(&[], |signing| signing.certificate().der()));
     }
 }
 
@@ -460,6 +466,11 @@ impl Format {
                 | Format::Aws
                 | Format::Gcp
         )
+    }
+
+    /// Whether UEFI starts a program of the output, which can be signed.
+    pub fn has_efi_program(self) -> bool {
+        self != Format::Pxe && self.description().firmware.contains("UEFI")
     }
 
     /// Refuses what has no machine to run on.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use super::uefi_disk::{program_path, wanted_size};
 use super::verified_root::{DiskRoot, partition_types};
-use super::{Options, System, uki};
+use super::{Options, System, signing, uki};
 use crate::Arch;
 use crate::blueprint::Root;
 use crate::error::{Error, Result};
 use crate::formats::fat::{self, Fat};
 use crate::formats::gpt::{self, Disk};
 use crate::formats::source::Source;
+use crate::formats::uki::Uki;
 use crate::formats::verity::format as verity;
 use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree};
 
@@ -44,7 +45,7 @@ pub fn plan(root: &Root, system: &System, multiple: u64, options: &Options<'_>) 
     if two {
         order_by_name(&mut starter.tree, options.time)?;
     }
-    let image: Arc<dyn Source> = Arc::new(uki::image(&starter, options)?);
+    let image = Arc::new(uki::image(&starter, options)?);
     let esp = if two { menu_volume(system, image, options)? } else { volume(system.arch, image, options)? };
     let mut partitions = vec![gpt::Partition::new(gpt::EFI_SYSTEM, LABEL, Arc::new(esp))];
     if two {
@@ -58,16 +59,20 @@ pub fn plan(root: &Root, system: &System, multiple: u64, options: &Options<'_>) 
 }
 
 /// The EFI system partition of a disk with one root: the image is what firmware starts by itself.
-fn volume(arch: Arch, image: Arc<dyn Source>, options: &Options<'_>) -> Result<Fat> {
-    fat(vec![(program_path(arch), image)], FREE, options)
+fn volume(arch: Arch, image: Arc<Uki>, options: &Options<'_>) -> Result<Fat> {
+    let path = program_path(arch);
+    fat(vec![(path, signing::finish(image, Some(path), options)?)], FREE, options)
 }
 
 /// The EFI system partition of a disk with two slots: firmware starts the menu, the menu the newest image.
-fn menu_volume(system: &System, image: Arc<dyn Source>, options: &Options<'_>) -> Result<Fat> {
+fn menu_volume(system: &System, image: Arc<Uki>, options: &Options<'_>) -> Result<Fat> {
     let menu = options.component_file(MENU, system.arch, menu_path(system.arch))?.read(MENU_LIMIT)?;
+    let path = program_path(system.arch);
+    let menu = signing::finish(Arc::new(menu), Some(path), options)?;
+    let image = signing::finish(image, Some(FIRST_IMAGE), options)?;
     let room = with_room(image.size()).saturating_mul(IMAGES).saturating_sub(image.size()).saturating_add(FREE);
     let files: Vec<(&str, Arc<dyn Source>)> = vec![
-        (program_path(system.arch), Arc::new(menu)),
+        (path, menu),
         ("loader/loader.conf", Arc::new(MENU_CONFIGURATION.as_bytes().to_vec())),
         (FIRST_IMAGE, image),
     ];

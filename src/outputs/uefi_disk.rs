@@ -154,7 +154,7 @@ fn plan(system: &System, multiple: u64, options: &Options<'_>) -> Result<Disk> {
     if let Some(root) = &system.root {
         return sealed_disk::plan(root, system, multiple, options);
     }
-    let image: Arc<dyn Source> = Arc::new(uki::image(system, options)?);
+    let image = uki::program(system, Some(program_path(system.arch)), options)?;
     // UEFI asks for FAT32 on fixed disks (2.10, 13.3); some firmware takes nothing else.
     let volume = Arc::new(volume(system.arch, image, Some(fat::Kind::Fat32), FREE, options.time)?);
     let disk = |size| {

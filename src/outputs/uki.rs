@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::initrd::Initrd;
-use super::{Kernel, Options, OutputFile, System, Target};
+use super::{Kernel, Options, OutputFile, System, Target, signing};
 use crate::Arch;
 use crate::error::{Error, Result};
 use crate::formats::source::Source;
@@ -26,7 +26,7 @@ pub const OS_RELEASES: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 
 /// Writes the image and returns its name.
 pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
-    let uki = image(system, options)?;
+    let uki = program(system, None, options)?;
     let task = options.ui.task("write", "uki", None);
     let mut out = BufWriter::with_capacity(256 << 10, OutputFile::stream(target, ".efi")?);
     uki.write_to(&mut out)?;
@@ -34,6 +34,12 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
     task.advance(uki.size());
     let out = out.into_inner().map_err(|error| write_error(error.into_error()))?;
     Ok(vec![out.commit()?])
+}
+
+/// The image of a system as outputs carry it, signed if that was asked for. `path` is its place in the EFI system
+/// partition.
+pub fn program(system: &System, path: Option<&str>, options: &Options<'_>) -> Result<Arc<dyn Source>> {
+    signing::finish(Arc::new(image(system, options)?), path, options)
 }
 
 /// Plans the image of a system whose root is the initrd.

@@ -110,13 +110,16 @@ pub fn write(
     Ok(files)
 }
 
-/// The digest of everything that the output's bytes and names depend on; none if it goes to a stream, or the program
-/// cannot say which one it is.
+/// The digest of everything that the output's bytes and names depend on; none if it goes to a stream, the program cannot
+/// say which one it is, or signatures come from elsewhere.
 fn key(format: Format, system: &System, target: &Target, options: &Options<'_>) -> Result<Option<Digest>> {
     let path = match target {
         Target::Base(path) | Target::File(path) => path,
         Target::Stdout => return Ok(None),
     };
+    if options.sign.is_some_and(|signing| !signing.is_repeatable()) {
+        return Ok(None);
+    }
     let (Ok(path), Some(program)) = (std::path::absolute(path), program()) else { return Ok(None) };
     let mut hasher = Hasher::new();
     hasher.update(program.as_bytes());

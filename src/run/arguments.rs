@@ -97,6 +97,8 @@ impl Plan<'_> {
 
     fn machine(&self) -> &'static str {
         match (self.arch, self.accelerator) {
+            // Only code in system management mode may write variables then.
+            (Arch::Amd64, _) if matches!(self.firmware, Some(Firmware::Secure { .. })) => "q35,smm=on",
             (Arch::Amd64, _) => "q35",
             // Linux's KVM gives the guest the interrupt controller that the host has.
             (Arch::Arm64, Accelerator::Kvm) => "virt,gic-version=host",
@@ -119,7 +121,10 @@ impl Plan<'_> {
         match self.firmware {
             None => {}
             Some(Firmware::Bios(path)) => line.add(["-bios", &text(path)?]),
-            Some(Firmware::Flash { code, variables }) => {
+            Some(Firmware::Flash { code, variables } | Firmware::Secure { code, variables }) => {
+                if matches!(self.firmware, Some(Firmware::Secure { .. })) && self.arch == Arch::Amd64 {
+                    line.add(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+                }
                 let (code, variables) = (comma(&text(code)?), comma(&text(variables)?));
                 line.add(["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={code}")]);
                 line.add(["-drive", &format!("if=pflash,unit=1,format=raw,file={variables}")]);

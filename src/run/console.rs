@@ -15,6 +15,8 @@ pub enum Verdict {
     Exit(u8),
     /// The kernel gave up.
     Panic,
+    /// The firmware did not start an image: Secure Boot. (Another one may follow.)
+    Refused,
 }
 
 /// Takes the console's bytes as they come and keeps the last verdict.
@@ -22,6 +24,8 @@ pub enum Verdict {
 pub struct Console {
     line: Vec<u8>,
     verdict: Option<Verdict>,
+    /// Whether the firmware refused something since it last started anything.
+    refused: bool,
 }
 
 impl Console {
@@ -30,10 +34,27 @@ impl Console {
         for &byte in bytes {
             if byte == b'\n' {
                 self.verdict = judge(&self.line).or(self.verdict);
+                self.firmware();
                 self.line.clear();
             } else if self.line.len() < LINE_LIMIT {
                 self.line.push(byte);
             }
+        }
+    }
+
+    /// What EDK II's firmware says about starting images, escape sequences around it.
+    fn firmware(&mut self) {
+        let line = String::from_utf8_lossy(&self.line);
+        let says = |text: &str| line.contains(text);
+        let failed = says("BdsDxe: failed to load ") || says("BdsDxe: failed to start ");
+        if failed && (says(": Access Denied") || says(": Security Violation")) {
+            self.refused = true;
+            self.verdict = Some(Verdict::Refused);
+        } else if says("BdsDxe: No bootable option") && self.refused {
+            self.verdict = Some(Verdict::Refused);
+        } else if says("BdsDxe: loading ") || says("BdsDxe: starting ") {
+            self.refused &= says("BdsDxe: loading ");
+            self.verdict = self.verdict.filter(|verdict| *verdict != Verdict::Refused);
         }
     }
 
@@ -91,6 +112,26 @@ mod tests {
         }
         let long = format!("moby: exit status 7{}\n", " ".repeat(4096));
         assert_eq!(verdict(&[&long]), Some(Verdict::Exit(7)));
+    }
+
+    #[test]
+    fn refusals() {
+        let refused =
+            "\x1b[2JBdsDxe: failed to load Boot0001 \"UEFI Misc Device\" from PciRoot(0x0): Access Denied\r\n";
+        assert_eq!(verdict(&[refused]), Some(Verdict::Refused));
+        let loading = "BdsDxe: loading Boot0002 \"UEFI PXEv4\" from PciRoot(0x0)\n";
+        assert_eq!(verdict(&[refused, loading]), None);
+        assert_eq!(
+            verdict(&[refused, loading, "BdsDxe: No bootable option or device was found.\n"]),
+            Some(Verdict::Refused)
+        );
+        // OVMF's shell starts, and ends itself under Secure Boot.
+        let shell =
+            "BdsDxe: starting Boot0002 \"EFI Internal Shell\"\nBdsDxe: failed to start Boot0002: Security Violation\n";
+        assert_eq!(verdict(&[refused, loading, shell]), Some(Verdict::Refused));
+        let starting = "BdsDxe: starting Boot0002 \"x\" from y\n";
+        assert_eq!(verdict(&[refused, loading, starting, "BdsDxe: No bootable option\n"]), None);
+        assert_eq!(verdict(&["BdsDxe: failed to load Boot0001 from x: Not Found\nBdsDxe: No bootable option\n"]), None);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub const CONSOLE_FILE: &str = "console.log";
 
 /// A kernel that panicked may still print; without `panic=` on its command line it then hangs for ever.
 const PANIC_GRACE: Duration = Duration::from_secs(5);
+/// Firmware that refused one image may try another.
+const REFUSAL_GRACE: Duration = Duration::from_secs(5);
 /// How long QEMU may take to end when it is asked to.
 const TERM_GRACE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
@@ -53,8 +55,8 @@ pub fn watch(qemu: &Qemu, arguments: &[OsString], options: &Options, ui: &Ui) ->
     let reader = thread::spawn(move || {
         let mut told = None;
         let console = pass_on(output, |verdict| {
-            if told != Some(verdict) {
-                told = Some(verdict);
+            if told != verdict {
+                told = verdict;
                 // Nobody listens any more once QEMU has ended; the console's own verdict is read then.
                 let _ = sender.send(verdict);
             }
@@ -63,17 +65,24 @@ pub fn watch(qemu: &Qemu, arguments: &[OsString], options: &Options, ui: &Ui) ->
     });
 
     let mut panicked: Option<Instant> = None;
+    let mut refused: Option<Instant> = None;
     let mut timed_out = false;
     let status = loop {
         match receiver.recv_timeout(POLL) {
-            Ok(Verdict::Panic) => panicked = panicked.or(Some(Instant::now())),
-            Ok(Verdict::Exit(_)) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Some(Verdict::Panic)) => panicked = panicked.or(Some(Instant::now())),
+            // Only where it is looked for: a guest may print anything.
+            Ok(Some(Verdict::Refused)) if options.secure_boot.is_some() => refused = refused.or(Some(Instant::now())),
+            Ok(None) => refused = None,
+            Ok(Some(Verdict::Exit(_) | Verdict::Refused)) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => thread::sleep(POLL),
         }
         if let Some(status) = child.try_wait().map_err(|error| Error::failed(format!("waiting for QEMU: {error}")))? {
             break status;
         }
         if panicked.is_some_and(|at| at.elapsed() > PANIC_GRACE) {
+            break end(&mut child)?;
+        }
+        if refused.is_some_and(|at| at.elapsed() > REFUSAL_GRACE) {
             break end(&mut child)?;
         }
         if options.timeout.is_some_and(|limit| started.elapsed() > limit) {
@@ -98,6 +107,10 @@ fn outcome(status: ExitStatus, verdict: Option<Verdict>, timed_out: Option<Durat
             Err(Error::failed("the guest's kernel panicked").hint("the console above has the kernel's reason"))
         }
         Some(Verdict::Exit(code)) => Ok(i32::from(code)),
+        Some(Verdict::Refused) => Err(Error::refused(
+            "the firmware refused to start the image: it has no signature by a key that is enrolled, or was altered",
+        )
+        .hint("sign it with the keys that --secure-boot names: moby build --sign DIR, or moby sign FILE --keys DIR")),
         None if status.success() => Ok(0),
         None => {
             ui.event(serde_json::json!({"event": "qemu", "status": status.code()}));
@@ -107,7 +120,7 @@ fn outcome(status: ExitStatus, verdict: Option<Verdict>, timed_out: Option<Durat
 }
 
 /// Copies the console to standard output, and looks at it.
-fn pass_on(mut output: impl Read, mut tell: impl FnMut(Verdict)) -> Console {
+fn pass_on(mut output: impl Read, mut tell: impl FnMut(Option<Verdict>)) -> Console {
     let mut console = Console::default();
     let mut buffer = [0; 4096];
     let mut open = true;
@@ -119,9 +132,7 @@ fn pass_on(mut output: impl Read, mut tell: impl FnMut(Verdict)) -> Console {
                 // A closed standard output does not end the machine: its exit status may still be wanted.
                 open = open && write_all(bytes).is_ok();
                 console.feed(bytes);
-                if let Some(verdict) = console.verdict() {
-                    tell(verdict);
-                }
+                tell(console.verdict());
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return console,

@@ -5,6 +5,7 @@
 //! | `image` | what `NAME` stands for: kernel and initrd, a disk image, a CD image |
 //! | `kernel_header` | architecture and release of a kernel, read from its header |
 //! | `firmware` | where distributions keep UEFI firmware |
+//! | `secure_boot` | a disk around a program, so that firmware judges it |
 //! | `accelerator` | QEMU's version, KVM tried rather than assumed |
 //! | `disk`, `publish` | the two flags with a grammar of their own |
 //! | `config_disk` | the ISO 9660 image that carries `--data` |
@@ -12,7 +13,8 @@
 //! | `console` | reads the guest's console for its verdict |
 //! | `machine` | the running process: waiting, timeout, detaching, stopping |
 //!
-//! Limits: QEMU is the only backend. A guest that ends by `reboot` ends the run.
+//! Limits: QEMU is the only backend. On ARM, QEMU does not keep the guest from the firmware's variables: Secure Boot there
+//! shows that an image boots, and protects nothing from a guest that turns bad. A guest that ends by `reboot` ends the run.
 
 pub mod accelerator;
 pub mod arguments;
@@ -24,12 +26,15 @@ pub mod image;
 pub mod kernel_header;
 pub mod machine;
 pub mod publish;
+pub mod secure_boot;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{IoContext, Result};
+use crate::formats::authenticode::Algorithm;
+use crate::secure_boot::folder::{KeyFolder, Role};
 use crate::ui::Ui;
 use crate::{Arch, Error};
 
@@ -69,6 +74,8 @@ pub struct Options {
     pub firmware: Option<PathBuf>,
     /// Boot through UEFI.
     pub uefi: bool,
+    /// A folder of keys that the firmware has enrolled: Secure Boot, and nothing boots that they have not signed.
+    pub secure_boot: Option<PathBuf>,
     /// Show a window.
     pub gui: bool,
     /// Leave the machine running in the background.
@@ -117,6 +124,16 @@ pub fn run(options: &Options, ui: &Ui) -> Result<i32> {
         published.check_free()?;
     }
     let firmware = firmware::choose(&image, arch, options, &state)?;
+    let image = match &options.secure_boot {
+        Some(keys) => {
+            let certificate = KeyFolder::open(keys)?.certificate(Role::Db)?;
+            if certificate.algorithm() == Algorithm::EcdsaP256 {
+                ui.warn("most firmware, Debian 12's too, checks signatures of RSA keys only, and these are on P-256");
+            }
+            secure_boot::on_disk(image, arch, &state)?
+        }
+        None => image,
+    };
     for disk in &options.disks {
         disk.create_if_missing()?;
     }

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use super::{Certificate, message_size};
 use crate::error::{Error, Result};
 use crate::formats::pe::{CERTIFICATES, Checksum, HEADERS_LIMIT, Headers};
 use crate::formats::source::{Sequential, Source};
@@ -43,9 +44,47 @@ impl Unsigned {
         self.digest
     }
 
+    /// Bytes without a signature.
+    pub fn size(&self) -> u64 {
+        self.image.size()
+    }
+
     /// Puts a signature in: the DER bytes of a PKCS#7 message that covers [`Unsigned::digest`].
     pub fn attach(&self, signature: &[u8]) -> Result<Signed> {
-        let length = ENTRY_HEADER + signature.len() as u64;
+        self.attach_padded(signature, signature.len())
+    }
+
+    /// Puts a signature in that takes as much room as any of its certificate would, so that an image can be laid out
+    /// before the signature is known. (Signatures of RSA keys all have one length; ECDSA's differ by a few bytes.)
+    pub fn attach_for(&self, certificate: &Certificate, signature: &[u8]) -> Result<Signed> {
+        let mut signed = self.attach_padded(signature, message_size(certificate))?;
+        signed.identity = self.identity_for(certificate);
+        Ok(signed)
+    }
+
+    /// The executable as it is, with zeros where [`Unsigned::attach_for`] would put a signature. Its identity is that of
+    /// the signed one, on purpose: what is derived from it must not change when the signature is put in.
+    pub fn reserve_for(&self, certificate: &Certificate) -> Reserved {
+        let size = self.signed_size(certificate);
+        Reserved { image: Arc::clone(&self.image), size, identity: self.identity_for(certificate) }
+    }
+
+    /// Bytes with a signature of a certificate.
+    pub fn signed_size(&self, certificate: &Certificate) -> u64 {
+        let table = (ENTRY_HEADER + message_size(certificate) as u64).next_multiple_of(ALIGNMENT);
+        self.image.size().next_multiple_of(ALIGNMENT) + table
+    }
+
+    fn identity_for(&self, certificate: &Certificate) -> Digest {
+        let mut hasher = Hasher::new();
+        hasher.field(b"authenticode of");
+        hasher.field(self.image.identity().as_bytes());
+        hasher.field(certificate.der());
+        hasher.finish()
+    }
+
+    fn attach_padded(&self, signature: &[u8], room: usize) -> Result<Signed> {
+        let length = ENTRY_HEADER + room.max(signature.len()) as u64;
         let start = self.image.size().next_multiple_of(ALIGNMENT);
         let (Ok(offset), Ok(entry)) = (u32::try_from(start), u32::try_from(length)) else {
             return Err(Error::refused("the executable is too large to be signed"));
@@ -53,7 +92,8 @@ impl Unsigned {
         let mut table = entry.to_le_bytes().to_vec();
         table.extend(ENTRY_KIND);
         table.extend(signature);
-        table.resize(table.len().next_multiple_of(ALIGNMENT as usize), 0);
+        // What is behind the message belongs to the entry, and is not read: DER says where it ends.
+        table.resize(length.next_multiple_of(ALIGNMENT) as usize, 0);
         let size = (table.len() as u32).to_le_bytes();
         let [a, b, c, d] = offset.to_le_bytes();
         let [e, f, g, h] = size;
@@ -65,7 +105,12 @@ impl Unsigned {
             checksum.write_all(&table)
         };
         write(&mut checksum).map_err(crate::rootfs::write_error)?;
-        Ok(Signed { unsigned: self.clone(), place, checksum: checksum.finish().to_le_bytes(), table })
+        let mut hasher = Hasher::new();
+        hasher.field(b"authenticode");
+        hasher.field(self.image.identity().as_bytes());
+        hasher.field(&table);
+        let identity = hasher.finish();
+        Ok(Signed { unsigned: self.clone(), place, checksum: checksum.finish().to_le_bytes(), table, identity })
     }
 }
 
@@ -78,6 +123,16 @@ pub struct Signed {
     checksum: [u8; 4],
     /// The signatures.
     table: Vec<u8>,
+    identity: Digest,
+}
+
+impl Signed {
+    /// What a signature changes of the executable: places and bytes. The last one is behind its end.
+    pub fn patches(&self) -> [(u64, &[u8]); 3] {
+        let start = self.unsigned.image.size().next_multiple_of(ALIGNMENT);
+        let (checksum, directory) = (self.unsigned.checksum_field as u64, self.unsigned.directory as u64);
+        [(checksum, &self.checksum), (directory, &self.place), (start, &self.table)]
+    }
 }
 
 impl Source for Signed {
@@ -86,11 +141,7 @@ impl Source for Signed {
     }
 
     fn identity(&self) -> Digest {
-        let mut hasher = Hasher::new();
-        hasher.field(b"authenticode");
-        hasher.field(self.unsigned.image.identity().as_bytes());
-        hasher.field(&self.table);
-        hasher.finish()
+        self.identity
     }
 
     fn write_to(&self, out: &mut dyn Write) -> Result<()> {
@@ -105,6 +156,30 @@ impl Source for Signed {
         }
         out.zeros_to(out.position().next_multiple_of(ALIGNMENT))?;
         out.bytes(&self.table)
+    }
+}
+
+/// An executable with room for a signature.
+#[derive(Clone, Debug)]
+pub struct Reserved {
+    image: Arc<dyn Source>,
+    size: u64,
+    identity: Digest,
+}
+
+impl Source for Reserved {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn identity(&self) -> Digest {
+        self.identity
+    }
+
+    fn write_to(&self, out: &mut dyn Write) -> Result<()> {
+        let mut out = Sequential::new(out);
+        out.source(self.image.as_ref())?;
+        out.zeros_to(self.size)
     }
 }
 

@@ -10,6 +10,8 @@ use crate::store::Digest;
 
 /// `signedData`, 1.2.840.113549.1.7.2.
 const SIGNED_DATA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02";
+/// `data`, 1.2.840.113549.1.7.1.
+const DATA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01";
 /// `SPC_INDIRECT_DATA_OBJID`, 1.3.6.1.4.1.311.2.1.4.
 const INDIRECT_DATA: &[u8] = b"\x06\x0a\x2b\x06\x01\x04\x01\x82\x37\x02\x01\x04";
 /// `SPC_PE_IMAGE_DATA_OBJID`, 1.3.6.1.4.1.311.2.1.15.
@@ -38,10 +40,10 @@ pub fn message(image: Digest, certificate: &Certificate, signature: &[u8]) -> Re
         return Err(Error::refused("the signature was not made with the certificate's key over this executable")
             .hint("key and certificate must belong together, and the executable must not have changed since"));
     }
-    let algorithm = match certificate.algorithm {
-        Algorithm::Rsa => RSA,
-        Algorithm::EcdsaP256 => ECDSA,
-    };
+    Ok(build(image, certificate, signature))
+}
+
+fn build(image: Digest, certificate: &Certificate, signature: &[u8]) -> Vec<u8> {
     let content = value(
         tag::SEQUENCE,
         &[INDIRECT_DATA, &value(tag::context(0), &[&value(tag::SEQUENCE, &[&indirect_data(image)])])],
@@ -54,7 +56,7 @@ pub fn message(image: Digest, certificate: &Certificate, signature: &[u8]) -> Re
             &issuer_and_serial,
             SHA256,
             &value(tag::context(0), &[&attributes(image)]),
-            algorithm,
+            encryption(certificate.algorithm),
             &value(tag::OCTET_STRING, &[signature]),
         ],
     );
@@ -68,12 +70,53 @@ pub fn message(image: Digest, certificate: &Certificate, signature: &[u8]) -> Re
             &value(tag::SET, &[&signer]),
         ],
     );
-    Ok(value(tag::SEQUENCE, &[SIGNED_DATA, &value(tag::context(0), &[&signed_data])]))
+    value(tag::SEQUENCE, &[SIGNED_DATA, &value(tag::context(0), &[&signed_data])])
 }
 
 /// Signs with a key at hand. The same key, certificate and digest give the same bytes.
 pub fn sign(image: Digest, certificate: &Certificate, key: &Key) -> Result<Vec<u8>> {
     message(image, certificate, &key.sign(&to_be_signed(image))?)
+}
+
+/// Bytes of the longest message that [`message`] makes with a certificate.
+pub fn message_size(certificate: &Certificate) -> usize {
+    build(Digest::from_bytes([0; 32]), certificate, &vec![0; certificate.signature_size()]).len()
+}
+
+/// A signature over bytes that lie elsewhere, as authenticated variables have it: `SignedData` of PKCS#7 without the
+/// envelope that says so, without attributes (UEFI 2.10, 8.2.2).
+pub fn detached(bytes: &[u8], certificate: &Certificate, key: &Key) -> Result<Vec<u8>> {
+    let signature = key.sign(bytes)?;
+    if !certificate.verifies(bytes, &signature) {
+        return Err(Error::refused("key and certificate do not belong together"));
+    }
+    let signer = value(
+        tag::SEQUENCE,
+        &[
+            VERSION_1,
+            &value(tag::SEQUENCE, &[&certificate.issuer, &certificate.serial]),
+            SHA256,
+            encryption(certificate.algorithm),
+            &value(tag::OCTET_STRING, &[&signature]),
+        ],
+    );
+    Ok(value(
+        tag::SEQUENCE,
+        &[
+            VERSION_1,
+            &value(tag::SET, &[SHA256]),
+            &value(tag::SEQUENCE, &[DATA]),
+            &value(tag::context(0), &[&certificate.der]),
+            &value(tag::SET, &[&signer]),
+        ],
+    ))
+}
+
+fn encryption(algorithm: Algorithm) -> &'static [u8] {
+    match algorithm {
+        Algorithm::Rsa => RSA,
+        Algorithm::EcdsaP256 => ECDSA,
+    }
 }
 
 /// What is signed: the kind of file and its digest, without the outer tag, which the inner digest leaves out.

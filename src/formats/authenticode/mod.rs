@@ -4,11 +4,15 @@
 //! with a key elsewhere takes three steps with equal bytes at the end: [`to_be_signed`] there, a signature back,
 //! [`message`] and [`Unsigned::attach`] here.
 
+mod certificate;
 mod der;
 mod image;
 mod key;
 mod message;
+mod pem;
 
-pub use image::{Signed, Unsigned};
-pub use key::{Algorithm, Certificate, Key};
-pub use message::{message, sign, to_be_signed};
+pub use certificate::{Certificate, SelfSigned};
+pub use image::{Reserved, Signed, Unsigned};
+pub use key::{Algorithm, Key};
+pub use message::{detached, message, message_size, sign, to_be_signed};
+pub use pem::pem;

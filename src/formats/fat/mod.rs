@@ -6,11 +6,13 @@
 //! stamps the clock unless told) or bring a second copy of the whole tree.
 
 mod format;
+mod grow;
 mod layout;
 mod name;
 mod reader;
 mod writer;
 
 pub use format::{Geometry, Kind};
+pub use grow::grow;
 pub use reader::{FileReader, Listed, Volume, dump};
 pub use writer::*;

@@ -3,8 +3,8 @@
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::format::{
-    BOOT_SECTOR_SIZE, ENTRY_SIZE, FOLDER, FOLDER_LIMIT, Geometry, Kind, LONG_NAME, VOLUME_LABEL, checksum,
-    long_name_places,
+    BACKUP_SECTOR, BOOT_SECTOR_SIZE, ENTRY_SIZE, FOLDER, FOLDER_LIMIT, Geometry, Kind, LONG_NAME, VOLUME_LABEL,
+    checksum, long_name_places,
 };
 use crate::error::{Error, Result};
 
@@ -94,6 +94,81 @@ impl<I: Read + Seek> Volume<I> {
         self.geometry.sector_of(file.cluster)
     }
 
+    /// Whether a file's clusters follow each other, so that its bytes lie in one piece of the image.
+    pub fn in_one_piece(&mut self, file: &Listed) -> Result<bool> {
+        let clusters = u64::from(file.size).div_ceil(self.geometry.cluster());
+        let mut cluster = file.cluster;
+        for _ in 1..clusters {
+            if self.next_cluster(cluster)? != Some(cluster.wrapping_add(1)) {
+                return Ok(false);
+            }
+            cluster = cluster.wrapping_add(1);
+        }
+        Ok(true)
+    }
+
+    /// Number of allocation tables.
+    pub(super) fn tables(&self) -> u64 {
+        self.tables
+    }
+
+    /// A file's first cluster, and where in the image its entry stands.
+    pub(super) fn place(&mut self, file: &Listed) -> Result<(u32, u64)> {
+        let above = file.path.rsplit_once('/').map_or("", |(above, _)| above);
+        let folder =
+            if above.is_empty() { self.root_cluster } else { self.find(above)?.map_or(0, |found| found.cluster) };
+        let Geometry { sector, reserved, table_sectors, root_sectors, .. } = self.geometry;
+        let mut runs = Vec::new();
+        if folder == 0 {
+            runs.push(((reserved + self.tables * table_sectors) * sector, root_sectors * sector));
+        }
+        let mut next = Some(folder).filter(|folder| *folder != 0);
+        while let Some(cluster) = next {
+            if runs.len() as u64 * self.geometry.cluster() > FOLDER_LIMIT {
+                return Err(refused("it has a folder without end"));
+            }
+            runs.push((self.geometry.sector_of(cluster) * sector, self.geometry.cluster()));
+            next = self.next_cluster(cluster)?;
+        }
+        for (offset, size) in runs {
+            let mut bytes = Vec::new();
+            self.seek(offset)?;
+            (&mut self.image).take(size).read_to_end(&mut bytes).map_err(input)?;
+            for (index, entry) in bytes.chunks_exact(ENTRY_SIZE as usize).enumerate() {
+                let number = |at: usize| u32::from(u16::from_le_bytes([entry[at], entry[at + 1]]));
+                let plain = entry[0] != 0xe5 && entry[11] & (VOLUME_LABEL | FOLDER) == 0;
+                if plain && number(26) | number(20) << 16 == file.cluster && number(28) | number(30) << 16 == file.size
+                {
+                    return Ok((file.cluster, self.start + offset + index as u64 * ENTRY_SIZE));
+                }
+            }
+        }
+        Err(refused("a file's entry is not where it was"))
+    }
+
+    /// What FAT32 says about free clusters, with so many less: places in the volume and their new bytes.
+    pub(super) fn fewer_free(&mut self, by: u32) -> Result<Vec<(u64, Vec<u8>)>> {
+        let mut changes = Vec::new();
+        if self.geometry.kind != Kind::Fat32 {
+            return Ok(changes);
+        }
+        // Behind the boot sector and behind its copy (section 5).
+        for sector in [1, BACKUP_SECTOR + 1] {
+            let at = sector * self.geometry.sector;
+            let mut bytes = [0; BOOT_SECTOR_SIZE];
+            self.seek(at)?;
+            self.image.read_exact(&mut bytes).map_err(|_| refused("it is cut off"))?;
+            let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+            if !bytes.starts_with(b"RRaA") || number(488) == u32::MAX {
+                continue;
+            }
+            let next = if number(492) == u32::MAX { u32::MAX } else { number(492).saturating_add(by) };
+            let both = [number(488).saturating_sub(by).to_le_bytes(), next.to_le_bytes()];
+            changes.push((at + 488, both.concat()));
+        }
+        Ok(changes)
+    }
+
     /// A reader of a file's bytes.
     pub fn read_file(&mut self, file: &Listed) -> FileReader<'_, I> {
         FileReader { volume: self, cluster: file.cluster, within: 0, left: u64::from(file.size) }
@@ -134,19 +209,24 @@ impl<I: Read + Seek> Volume<I> {
 
     /// The cluster that follows; `None` at the end of the chain.
     fn next_cluster(&mut self, cluster: u32) -> Result<Option<u32>> {
+        // The last eight values end a chain.
+        let end = self.geometry.kind.end_of_chain() - 7;
+        Ok(Some(self.entry(cluster)?).filter(|entry| *entry < end))
+    }
+
+    /// A cluster's entry of the allocation table; 0 if it is free.
+    pub(super) fn entry(&mut self, cluster: u32) -> Result<u32> {
         let bits = u64::from(cluster) * self.geometry.kind.bits();
         let first = self.table_byte(bits / 8)?;
         let second = self.table_byte(bits / 8 + 1)?;
-        let entry = match self.geometry.kind {
+        Ok(match self.geometry.kind {
             Kind::Fat12 => (u32::from(first) | u32::from(second) << 8) >> (bits % 8) & 0xfff,
             Kind::Fat16 => u32::from(first) | u32::from(second) << 8,
             Kind::Fat32 => {
                 let (third, fourth) = (self.table_byte(bits / 8 + 2)?, self.table_byte(bits / 8 + 3)?);
                 u32::from_le_bytes([first, second, third, fourth]) & 0x0fff_ffff
             }
-        };
-        // The last eight values end a chain.
-        Ok(Some(entry).filter(|entry| *entry < self.geometry.kind.end_of_chain() - 7))
+        })
     }
 
     fn table_byte(&mut self, at: u64) -> Result<u8> {

@@ -30,6 +30,11 @@ const MEASURED: [(&str, u32); 13] = [
     (".hwids", 257),
 ];
 
+/// The sections that the stub of a version measures, in order.
+pub fn measured(stub_version: u32) -> impl Iterator<Item = &'static str> {
+    MEASURED.into_iter().filter(move |(_, since)| stub_version >= *since).map(|(name, _)| name)
+}
+
 /// The words that systemd's services extend PCR 11 by, in order (systemd-pcrphase.service(8)).
 pub fn phases() -> [&'static str; 5] {
     ["enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown"]
@@ -61,10 +66,7 @@ pub fn measure(uki: &Uki) -> Result<Measurement> {
     })?;
     let mut pcr = Digest::from_bytes([0; 32]);
     let mut sections = Vec::new();
-    for (name, since) in MEASURED {
-        if stub_version < since {
-            continue;
-        }
+    for name in measured(stub_version) {
         let added = uki.sections().find(|section| section.name == name).map(|section| Arc::clone(&section.content));
         let own = || uki.stub_section(name).map(|bytes| Arc::new(bytes.to_vec()) as Arc<dyn Source>);
         let Some(content) = added.or_else(own) else { continue };
@@ -89,11 +91,16 @@ fn extend(pcr: Digest, by: Digest) -> Digest {
 }
 
 /// The version of systemd that a stub is of. Every stub says `#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####`: in a
-/// section `.sdmagic`, or, where the linker knew no sections beside code and data (252 for ARM64), behind them.
-pub(super) fn version(stub: &[u8]) -> Option<u32> {
+/// section `.sdmagic`, or, where the linker knew no sections beside code and data (252 for ARM64), behind them, where it
+/// does not get into images. What it tells the system it starts, `systemd-stub 252...` in UTF-16, is among its data.
+pub fn version(stub: &[u8]) -> Option<u32> {
     const MARK: &[u8] = b"#### LoaderInfo: systemd-stub ";
-    let at = stub.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
-    let text = &stub[at..];
-    let digits = text.iter().take(9).take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&text[..digits]).ok()?.parse().ok()
+    let wide: Vec<u8> = "systemd-stub ".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let after = |mark: &[u8]| Some(stub.windows(mark.len()).position(|window| window == mark)? + mark.len());
+    let digits: Vec<u8> = match after(MARK) {
+        Some(at) => stub[at..].iter().copied().take(9).collect(),
+        None => stub[after(&wide)?..].chunks_exact(2).take(9).filter(|unit| unit[1] == 0).map(|unit| unit[0]).collect(),
+    };
+    let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&digits[..count]).ok()?.parse().ok()
 }

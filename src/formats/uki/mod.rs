@@ -8,5 +8,5 @@
 mod measure;
 mod writer;
 
-pub use measure::{Measurement, measure, phases};
+pub use measure::{Measurement, measure, measured, phases, version};
 pub use writer::{Section, Uki};
