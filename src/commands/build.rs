@@ -20,10 +20,11 @@ use crate::outputs::{Format, Loaders, Options, OutputFile, Target};
 use crate::report;
 use crate::rootfs::assemble::{Assembling, assemble, host_path};
 use crate::rootfs::image_rules::GENERATED_TIME;
+use crate::rootfs::input_tar::{InputTar, same_file};
 use crate::rootfs::write_error;
 use crate::run::disk::parse_size;
 use crate::secure_boot::requests::{Request, Requests};
-use crate::store::LocalDocker;
+use crate::store::{LocalDocker, Store};
 use crate::ui::Ui;
 
 /// Builds images from blueprints.
@@ -58,6 +59,9 @@ pub struct BuildArguments {
     /// Look for images in the local Docker or podman first (docker save, podman save)
     #[arg(long)]
     docker: bool,
+    /// An earlier tar output: the bytes of files, by their digests, where the store has of a layer the index only
+    #[arg(long, value_name = "FILE", conflicts_with = "pull")]
+    input_tar: Option<PathBuf>,
     /// Ask registries and package archives again, even for what the store has
     #[arg(long)]
     pull: bool,
@@ -225,9 +229,22 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     let (pull, locked, lock, components) = (arguments.pull, arguments.locked, lock.as_ref(), &components);
     let docker = arguments.docker.then(LocalDocker::find).transpose()?;
     let docker = docker.as_ref();
-    let locked = Resolver { store: &store, net: &net, arch, pull, lock, locked, docker, components }.lock(blueprint)?;
-    let assembling = Assembling { store: &store, ui, arch, time, decompress_kernel: arguments.decompress_kernel };
-    let system = assemble(&locked, assembling)?;
+    let input = arguments.input_tar.as_deref().map(|path| input_tar(path, &formats, &target, &store)).transpose()?;
+    let decompress_kernel = arguments.decompress_kernel;
+    let made = |with_input: bool| {
+        let input = input.as_ref().filter(|_| with_input);
+        let resolver = Resolver { store: &store, net: &net, arch, pull, lock, locked, docker, input, components };
+        let locked = resolver.lock(blueprint.clone())?;
+        assemble(&locked, Assembling { store: &store, ui, arch, time, decompress_kernel, input })
+    };
+    let system = match made(input.is_some()) {
+        // Whatever it was, the build that does without the earlier output says it better, or works.
+        Err(error) if input.is_some() => {
+            ui.note(format!("{}; building without --input-tar", error.message()));
+            made(false)?
+        }
+        made => made?,
+    };
     for format in &formats {
         format.check_root(&system)?;
     }
@@ -295,6 +312,22 @@ fn check_files(formats: &[Format], format: Format) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Opens an earlier output, which must not be what is written now.
+fn input_tar(path: &Path, formats: &[Format], target: &Target, store: &Store) -> Result<InputTar> {
+    let outputs = match target {
+        Target::Stdout => Vec::new(),
+        Target::File(path) => vec![path.clone()],
+        Target::Base(base) => formats.iter().flat_map(|format| format.files(base)).collect(),
+    };
+    for output in outputs {
+        if same_file(path, &output)? {
+            return Err(Error::usage(format!("--input-tar {} is what this build writes", path.display()))
+                .hint("write to another file: --name, --dir or -o"));
+        }
+    }
+    InputTar::open(path, store)
 }
 
 /// Refuses formats whose loaders would not find their way into a vmlinux.

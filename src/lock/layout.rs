@@ -23,7 +23,7 @@ impl Resolver<'_> {
             // What was built here is in no registry; what is locked is in the store, or in its registry.
             let pinned = ImageName { digest: Some(digest), ..name };
             return match self.store.describe(&digest) {
-                Ok(named) => match self.store.whole_layout(&named, &wanted).context(reference)? {
+                Ok(named) => match self.whole_layout(&named, &wanted).context(reference)? {
                     Some(layout) => Ok(layout),
                     None => registry.pull_layout(self.store, &pinned, &wanted),
                 },
@@ -44,7 +44,7 @@ impl Resolver<'_> {
         }
         if (!self.pull || reference.is_in_file())
             && let Some(named) = self.store.named(&name.to_string())?
-            && let Some(layout) = self.store.whole_layout(&named, &wanted).context(&name)?
+            && let Some(layout) = self.whole_layout(&named, &wanted).context(&name)?
         {
             return Ok(layout);
         }
@@ -52,6 +52,22 @@ impl Resolver<'_> {
             return Err(not_in_file(reference, "all of the volume's platforms"));
         }
         registry.pull_layout(self.store, &name, &wanted)
+    }
+
+    /// The layout of an image that is in the store, or is once the blobs of an earlier output are taken.
+    fn whole_layout(&self, named: &Descriptor, wanted: &[Platform]) -> Result<Option<Layout>> {
+        if let Some(input) = self.input {
+            let in_store = |descriptor: &Descriptor, _| match self.store.has_blob(descriptor) {
+                true => Ok(()),
+                false => Err(Error::failed(format!("{} is not in the store", descriptor.digest))),
+            };
+            // Without its documents nothing is known, and the registry is asked.
+            let layers = self.store.layout(named, wanted, &in_store).map(|layout| layout.layers).unwrap_or_default();
+            for layer in layers.iter().filter(|layer| !self.store.has_blob(layer)) {
+                input.restore(self.store, layer)?;
+            }
+        }
+        self.store.whole_layout(named, wanted)
     }
 
     /// A layout of images that have no index: one for each of the architectures that are wanted, by default that of the

@@ -9,6 +9,7 @@ use crate::blueprint::{Blueprint, Reference, Spanned};
 use crate::component::{Built, Component, Components, Pin};
 use crate::error::{Context, Error, Exit, Result};
 use crate::net::Net;
+use crate::rootfs::input_tar::InputTar;
 use crate::store::registry::{ImageName, Registry};
 use crate::store::{Descriptor, Digest, LocalDocker, Manifest, Store};
 
@@ -29,6 +30,8 @@ pub struct Resolver<'a> {
     pub locked: bool,
     /// Where images are looked for before their registries are asked.
     pub docker: Option<&'a LocalDocker>,
+    /// An earlier output, for layers of which the store has the index only.
+    pub input: Option<&'a InputTar>,
     /// What references that came from `@pkg:` stand for.
     pub components: &'a Components<'a>,
 }
@@ -221,7 +224,11 @@ impl Resolver<'_> {
             )));
         }
         let layers = manifest.layers.iter().zip(&config.rootfs.diff_ids);
-        let layers = layers.map(|(layer, diff_id)| self.store.layer(layer, diff_id)).collect::<Result<_>>()?;
+        let found = |(layer, diff_id): (&Descriptor, &Digest)| {
+            let absent = self.input.and_then(|input| input.layer(self.store, layer, diff_id));
+            absent.map_or_else(|| self.store.layer(layer, diff_id), Ok)
+        };
+        let layers = layers.map(found).collect::<Result<_>>()?;
         Ok(LockedImage { manifest: descriptor, config, layers })
     }
 }

@@ -7,6 +7,7 @@ pub mod assemble;
 mod content;
 mod flatten;
 pub mod image_rules;
+pub mod input_tar;
 pub mod runtime_spec;
 pub mod stage1;
 mod tree;

@@ -132,6 +132,14 @@ impl Tree {
         &mut self.inodes[id.0 as usize]
     }
 
+    /// The contents of all files, to change where they lie.
+    pub fn contents_mut(&mut self) -> impl Iterator<Item = &mut Content> {
+        self.inodes.iter_mut().filter_map(|inode| match &mut inode.kind {
+            Kind::File(content) => Some(content),
+            _ => None,
+        })
+    }
+
     /// An upper bound of inode numbers, for tables beside the tree.
     pub fn inode_bound(&self) -> usize {
         self.inodes.len()

@@ -93,12 +93,17 @@ impl Store {
     /// The layer with this diff ID, if it is inflated and whole. `blob` is the layer's own blob, which serves as the
     /// inflated file when it is not compressed.
     pub fn inflated(&self, diff_id: &Digest) -> Option<Layer> {
-        let index = LayerIndex::decode(&std::fs::read(self.derived(INDEX_KIND, diff_id)?).ok()?)?;
+        let index = self.layer_index(diff_id)?;
         let file = [self.derived_path(TAR_KIND, diff_id), self.blob_path(diff_id)].into_iter().find(|path| {
             let there = path.metadata().ok().filter(|m| m.is_file() && m.len() == index.tar_size);
             there.inspect(|metadata| mark_used(path, metadata)).is_some()
         })?;
         Some(Layer { diff_id: *diff_id, file: file.into(), index: Arc::new(index) })
+    }
+
+    /// The index of a layer, whether the layer itself is there or not.
+    pub fn layer_index(&self, diff_id: &Digest) -> Option<LayerIndex> {
+        LayerIndex::decode(&std::fs::read(self.derived(INDEX_KIND, diff_id)?).ok()?)
     }
 
     /// The layer that a descriptor names: inflated already, or inflated now from its blob, whose digest is checked on

@@ -135,6 +135,19 @@ impl Store {
         platforms.push(descriptor.platform.clone().unwrap_or(said));
     }
 
+    /// The digests of the layers, packed and inflated, of all images among the items, named or not.
+    pub(super) fn layer_digests(&self, items: &[Item]) -> BTreeSet<Digest> {
+        let mut digests = BTreeSet::new();
+        for item in items {
+            let ItemKind::Blob(blob) = &item.kind else { continue };
+            let Some(manifest) = self.peek::<Manifest>(blob) else { continue };
+            digests.extend(manifest.layers.iter().map(|layer| layer.digest));
+            let config = self.peek::<ImageConfig>(&manifest.config.digest);
+            digests.extend(config.into_iter().flat_map(|config| config.rootfs.diff_ids));
+        }
+        digests
+    }
+
     /// Reads a document without counting that as a use, and without judging it.
     fn peek<T: serde::de::DeserializeOwned>(&self, digest: &Digest) -> Option<T> {
         let path = self.blob_path(digest);

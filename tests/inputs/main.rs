@@ -18,5 +18,6 @@ mod machine;
 mod archives;
 mod bench;
 mod docker;
+mod input_tar;
 mod kernels;
 mod layouts;

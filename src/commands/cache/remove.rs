@@ -36,6 +36,9 @@ pub(super) struct CleanArguments {
     /// Only the images that their registry has just so
     #[arg(long)]
     published_only: bool,
+    /// Only the bytes of layers: names, manifests and lists of files stay, which moby build --input-tar needs
+    #[arg(long, conflicts_with = "published_only")]
+    layers: bool,
 }
 
 /// Arguments of `gc`.
@@ -69,6 +72,9 @@ pub(super) fn images(arguments: &RemoveArguments, store: &Store, global: &Global
 
 /// Empties the store.
 pub(super) fn everything(arguments: &CleanArguments, store: &Store, global: &Global, ui: &Ui) -> Result<()> {
+    if arguments.layers {
+        return tell(&store.clean_layers()?, false, ui);
+    }
     if !arguments.published_only {
         return tell(&store.clean()?, false, ui);
     }

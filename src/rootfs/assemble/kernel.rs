@@ -4,7 +4,7 @@ use super::Assembly;
 use crate::blueprint::{Reference, Ucode, nearest};
 use crate::error::{Context, Error, IoContext, Result};
 use crate::formats;
-use crate::rootfs::{Content, Inode, Kind, Meta, Place, Tree, flatten, merge_layer};
+use crate::rootfs::{Content, Inode, Kind, Meta, Place, Tree, merge_layer};
 use crate::store::Digest;
 
 /// Where the digests of unpacked kernels are, by those of packed ones.
@@ -31,7 +31,7 @@ impl Assembly<'_> {
     pub(super) fn kernel(&mut self) -> Result<Option<Kernel>> {
         let section = &self.locked.blueprint.kernel;
         let Some(reference) = &section.image else { return Ok(None) };
-        let image = flatten(&self.image(reference)?.layers, self.time).context(&reference.value)?;
+        let image = self.flattened(reference)?;
         let origin = self.origin(reference.to_string(), "kernel");
         self.folder("boot", origin)?;
         let cmdline = section.cmdline().to_string();
@@ -45,7 +45,7 @@ impl Assembly<'_> {
             None => None,
             Some(Ucode::File(name)) => Some(file(&image, name, reference, "ucode")?),
             Some(Ucode::Image(other)) => {
-                let tree = flatten(&self.image(other)?.layers, self.time).context(other)?;
+                let tree = self.flattened(other)?;
                 Some(file(&tree, Ucode::FILE, other, "ucode")?)
             }
         };
@@ -107,6 +107,7 @@ impl Assembly<'_> {
         inode.meta = root;
         let origin = inode.origin;
         merge_layer(&mut tree, &layer, false, self.time, origin)?;
+        self.fill(&mut tree);
         Ok(tree)
     }
 }

@@ -9,6 +9,7 @@ mod package_database;
 mod volumes;
 
 use super::image_rules::{self, Role};
+use super::input_tar::InputTar;
 use super::runtime_spec::IdMap;
 use super::{Inode, Kind, Meta, Origin, OriginId, Tree, flatten};
 use crate::Arch;
@@ -54,20 +55,25 @@ pub struct Assembling<'a> {
     pub time: i64,
     /// Whether the kernel is unpacked.
     pub decompress_kernel: bool,
+    /// An earlier output, for the contents of layers that are not in the store.
+    pub input: Option<&'a InputTar>,
 }
 
 /// Assembles the root file system.
 pub fn assemble(locked: &Locked, assembling: Assembling<'_>) -> Result<System> {
-    let Assembling { store, ui, arch, time, decompress_kernel } = assembling;
+    let Assembling { store, ui, arch, time, decompress_kernel, input } = assembling;
     let _span = ui.span("assemble", "root file system");
     let (tree, ids) = (Tree::new(time), IdMap::number(&locked.blueprint));
-    let mut assembly = Assembly { locked, store, ui, arch, time, decompress_kernel, tree, ids };
+    let mut assembly = Assembly { locked, store, ui, arch, time, decompress_kernel, input, tree, ids };
     let kernel = assembly.kernel()?;
     assembly.init()?;
     assembly.volumes()?;
     assembly.bundles()?;
     assembly.files()?;
     assembly.disk()?;
+    if input.is_some() {
+        InputTar::check(&assembly.tree)?;
+    }
     let blueprint = &locked.blueprint;
     let (root, disk) = (blueprint.root_on_disk().cloned(), blueprint.disk.clone());
     Ok(System { tree: assembly.tree, kernel, arch, root, disk, initramfs: None })
@@ -80,6 +86,7 @@ struct Assembly<'a> {
     arch: Arch,
     time: i64,
     decompress_kernel: bool,
+    input: Option<&'a InputTar>,
     tree: Tree,
     ids: IdMap,
 }
@@ -93,9 +100,23 @@ impl<'a> Assembly<'a> {
         self.locked.image(reference)
     }
 
+    /// An image's own tree.
+    fn flattened(&self, reference: &Reference) -> Result<Tree> {
+        let mut tree = flatten(&self.image(reference)?.layers, self.time).context(reference)?;
+        self.fill(&mut tree);
+        Ok(tree)
+    }
+
+    /// Finds contents that are not in the store in the earlier output.
+    fn fill(&self, tree: &mut Tree) {
+        if let Some(input) = self.input {
+            input.fill(tree);
+        }
+    }
+
     /// An image's own tree with the rules for its role.
     fn image_tree(&self, reference: &Reference, role: Role) -> Result<Tree> {
-        let mut tree = flatten(&self.image(reference)?.layers, self.time).context(reference)?;
+        let mut tree = self.flattened(reference)?;
         image_rules::apply(&mut tree, role, self.time).context(reference)?;
         Ok(tree)
     }
