@@ -267,7 +267,10 @@ fn config(place: &Place, name: &str) -> serde_json::Value {
 fn a_dockerfile_is_built_by_buildah() {
     let works = Command::new("buildah").arg("images").env("STORAGE_DRIVER", "vfs").output();
     if !works.is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "buildah does not work: apt-get install buildah, as root");
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "buildah does not work: apt-get install buildah, as root"
+        );
         eprintln!("skipped: buildah does not work here: apt-get install buildah, as root");
         return;
     }
