@@ -265,9 +265,13 @@ fn config(place: &Place, name: &str) -> serde_json::Value {
 /// Debian's buildah builds it, for both architectures.
 #[test]
 fn a_dockerfile_is_built_by_buildah() {
-    if Command::new("buildah").arg("--version").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "buildah is missing: apt-get install buildah");
-        eprintln!("skipped: buildah is missing: apt-get install buildah");
+    let works = Command::new("buildah").arg("images").env("STORAGE_DRIVER", "vfs").output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "buildah does not work: apt-get install buildah, as root"
+        );
+        eprintln!("skipped: buildah does not work here: apt-get install buildah, as root");
         return;
     }
     let place = with_dockerfile();

@@ -254,7 +254,8 @@ security: strict
         ("root", "root:\n  type: erofs\n  verity: true\n  signature: optional\n  onfailure: reboot\n"),
         (
             "disk",
-            "disk:
+            "root: {type: erofs}
+disk:
   slots: 2
   slot-size: 512M
   data:

@@ -14,7 +14,7 @@ fn a_folder_that_is_no_component_is_shown_in_the_blueprint() {
     place.write("project/at.yml", "init:\n  - \"@pkg:../empty\"\n");
     for (template, words) in [
         ("@pkg:empty", &["empty has no build.yml", "the book's chapter on components"][..]),
-        ("@pkg:docker", &["docker has no build.yml", "it has a Dockerfile: build it with buildah or docker"]),
+        ("@pkg:docker", &["docker has no build.yml", "it has a Dockerfile: a build.yml with the line"]),
         ("@pkg:no/such/folder", &["there is no folder", "no/such/folder", "relative to the blueprint's own folder"]),
         ("@pkg:a-file", &["a-file is a file, and a component is a folder"]),
         ("@pkg:broken", &["broken/build.yml:2:1", "unknown key `packges`", "did you mean `packages`?"]),
