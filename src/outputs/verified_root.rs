@@ -36,6 +36,8 @@ const RESERVED: [&str; 6] = [
     "moby.root.file=",
     "rootflags=",
 ];
+/// Bytes of a kernel's configuration, at most; Debian's have 300 KB.
+const CONFIG_LIMIT: u64 = 4 << 20;
 /// The kernel's option for signatures of root hashes.
 const SIGNATURES: &str = "CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG";
 
@@ -99,8 +101,12 @@ impl DiskRoot {
             FileSystem::Squashfs => RootKind::Squashfs,
         };
         check_words(&kernel.cmdline, root.verity())?;
-        check_signature(root, kernel)?;
         let purpose = Purpose { root: kind, verity: root.verity(), container: None };
+        if let Some(config) = &kernel.config {
+            let with_modules = stage1::release(&system.tree)?.is_some();
+            stage1::check_configuration(&config.read(CONFIG_LIMIT)?, with_modules, &purpose)?;
+        }
+        check_signature(root, kernel)?;
         let program = options.component(STAGE1, system.arch)?;
         let made = stage1::initramfs(&program, &system.tree, &purpose, options.time)?;
         options.ui.note(format!("initramfs: {}", made.summary));
@@ -264,7 +270,7 @@ fn check_signature(root: &Root, kernel: &Kernel) -> Result<()> {
         return Ok(());
     }
     if let Some(config) = &kernel.config {
-        let text = config.read(4 << 20)?;
+        let text = config.read(CONFIG_LIMIT)?;
         let wanted = format!("{SIGNATURES}=y");
         if !text.split(|byte| *byte == b'\n').any(|line| line == wanted.as_bytes()) {
             return Err(Error::refused(format!(

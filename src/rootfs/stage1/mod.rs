@@ -4,10 +4,12 @@
 //! Only tables in kmod's text form are read and written (`modules.dep`, `modules.alias`, `modules.softdep`,
 //! `modules.builtin`); modules are copied byte for byte, because a kernel under Secure Boot checks their signatures.
 
+mod configuration;
 mod drivers;
 mod selection;
 mod tables;
 
+pub use configuration::check_configuration;
 pub use selection::Summary;
 
 use crate::error::{Error, Result};

@@ -157,7 +157,7 @@ impl fmt::Display for Summary {
 }
 
 /// What the root cannot be had without.
-fn needed(purpose: &Purpose) -> Vec<Needed> {
+pub fn needed(purpose: &Purpose) -> Vec<Needed> {
     let mut needed = vec![match purpose.root {
         RootKind::Erofs => EROFS,
         RootKind::Squashfs => SQUASHFS,
