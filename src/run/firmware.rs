@@ -147,9 +147,16 @@ fn given(path: &Path, state: &Path) -> Result<Firmware> {
     Ok(Firmware::Bios(path.to_owned()))
 }
 
+/// The variables beside a file with code. Code for Secure Boot often shares them: `OVMF_CODE.secboot.fd` has no
+/// `OVMF_VARS.secboot.fd`.
 fn partner(path: &Path) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    path.with_file_name(name.replace("CODE", "VARS").replace("code", "vars"))
+    let variables = path.with_file_name(name.replace("CODE", "VARS").replace("code", "vars"));
+    if variables.is_file() {
+        return variables;
+    }
+    let shared = variables.with_file_name(name.replace("CODE", "VARS").replace("code", "vars").replace(".secboot", ""));
+    if shared.is_file() { shared } else { variables }
 }
 
 fn flash(code: &Path, template: &Path, state: &Path) -> Result<Firmware> {
@@ -185,5 +192,6 @@ mod tests {
         given(&code, &state).unwrap();
         assert_eq!(fs::read(&variables).unwrap(), b"changed");
         assert!(given(&dir.path().join("none"), &state).is_err());
+        assert_eq!(partner(&dir.path().join("MY_CODE.secboot.fd")), dir.path().join("MY_VARS.fd"));
     }
 }
