@@ -13,8 +13,9 @@ use crate::Arch;
 use crate::error::{Error, Result};
 
 /// The components that formats name. A format can use no other.
-pub const LOADERS: [&str; 5] = [
+pub const LOADERS: [&str; 6] = [
     "components/isolinux",
+    "components/raspberry-pi-firmware",
     "components/stage1",
     "components/syslinux",
     "components/systemd-boot",
