@@ -99,7 +99,6 @@ fn status_2_is_for_wrong_use_and_wrong_blueprints() {
     blueprint("kernel.yml", "kernel: {image: example.com/kernel:1, binary: bzImge, tar: none}\n");
     blueprint("ucode.yml", "kernel: {image: example.com/kernel:1, binary: bzImage, tar: none, ucode: amd.cpio}\n");
     blueprint("tar.yml", "kernel: {image: example.com/kernel:1, binary: bzImage}\n");
-    blueprint("volume.yml", "volumes: [{name: v, image: busybox, format: oci}]\n");
     blueprint("source.yml", "files:\n  - path: a\n    source: not-there\n");
     blueprint("folder.yml", "files:\n  - path: a\n    source: store\n");
     blueprint("over.yml", "init: [\"example.com/base:1\"]\nfiles: [{path: usr, contents: x}]\n");
@@ -109,13 +108,12 @@ fn status_2_is_for_wrong_use_and_wrong_blueprints() {
         (&["key.yml"][..], &["key.yml:1:1", "onboot"][..]),
         (&["missing.yml"], &["missing.yml"]),
         (&["-f", "tar"], &["no blueprint"]),
-        (&["-f", "iso", "key.yml"], &["unknown format \"iso\"", "tar-kernel-initrd"]),
+        (&["-f", "floppy", "key.yml"], &["unknown format \"floppy\"", "tar-kernel-initrd"]),
         (&["-f", "kernel+initrd", "-o", "x", "kernel.yml"], &["-o takes one format"]),
         (&["-f", "tar,docker", "-o", "-", "kernel.yml"], &["-o takes one format"]),
         (&["kernel.yml"], &["no file \"bzImge\"", "kernel: binary", "did you mean \"bzImage\"?"]),
         (&["ucode.yml"], &["no file \"amd.cpio\"", "kernel: ucode"]),
         (&["tar.yml"], &["no file \"kernel.tar\"", "kernel: tar"]),
-        (&["volume.yml"], &["volume.yml:1:"]),
         (&["source.yml"], &["source.yml:3:13", "not-there", "optional: true"]),
         (&["folder.yml"], &["folder.yml:3:13", "is a folder"]),
         (&["-f", "tar", "over.yml"], &["over.yml:2:", "/usr is a folder"]),
