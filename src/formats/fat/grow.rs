@@ -53,7 +53,7 @@ pub fn grow(image: &File, part: (u64, u64), path: &str, size: u32) -> Result<()>
                         read.map_err(|error| Error::failed(format!("reading the volume: {error}")))?;
                         let old = u16::from_le_bytes(pair);
                         let new = next as u16;
-                        let both = if number % 2 == 0 { old & 0xf000 | new } else { old & 0x000f | new << 4 };
+                        let both = if number.is_multiple_of(2) { old & 0xf000 | new } else { old & 0x000f | new << 4 };
                         write(at, &both.to_le_bytes())?;
                     }
                 }
