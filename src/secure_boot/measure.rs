@@ -2,8 +2,8 @@
 //! keys that the firmware knows (TCG PC Client Platform Firmware Profile 1.05; EDK II's `Tcg2Dxe`; systemd-stub(7)).
 //!
 //! PCR 4 has the programs that the firmware loads, PCR 7 what Secure Boot knows and which key let a program through, PCR 11
-//! the parts of a unified kernel image, PCR 12 what was added to its command line from outside: nothing, for images that
-//! start by themselves.
+//! the parts of a unified kernel image, PCR 12 the command line that it is given from outside: none, for images that start
+//! by themselves; their own, if it is systemd-boot that starts them.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 
@@ -23,6 +23,8 @@ const CALLING: &[u8] = b"Calling EFI Application from Boot Option";
 const SEPARATOR: &[u8] = &[0; 4];
 /// Bytes of a stub in front of what was added to it; systemd's have 100 KB.
 const STUB_LIMIT: u64 = 1 << 20;
+/// Bytes of a command line that are read; Linux takes 2 KiB.
+const COMMAND_LINE_LIMIT: u64 = 64 << 10;
 /// From this version on systemd's stub starts its kernel without the firmware, which then measures no second program.
 const STARTS_KERNEL_ITSELF: u32 = 258;
 
@@ -84,7 +86,7 @@ pub fn measure(image: &Image, question: Question<'_>) -> Result<Value> {
             "PCR 0, 1, 2, 3, 5 and 6 hold the firmware, its settings, its boot entries and the partition table as it reads them",
             "PCR 9 holds what Linux measures by itself: its initrd and command line, from 5.18 on",
             "PCR 11 is that at the start of Linux; systemd in the guest, if it is there, extends it by its phases",
-            "PCR 12 stays zero unless somebody adds a command line, credentials or extensions beside the image",
+            "PCR 12 changes if somebody adds a command line, credentials or extensions beside the image",
         ],
     }))
 }
@@ -110,6 +112,9 @@ fn boot(image: &Image, way: &[&Looked<'_>], policy: &[Event], question: Question
             })?;
             stub = Some(version);
             events.extend(kernel(image, one, version, question).context(context())?);
+            if way.len() > 1 {
+                events.extend(load_options(image, one, question).context(context())?);
+            }
         }
     }
     let mut registers: Map<String, Value> = Map::new();
@@ -191,6 +196,21 @@ fn kernel(image: &Image, one: &Looked<'_>, version: u32, question: Question<'_>)
         events.push(event(4, "EV_EFI_BOOT_SERVICES_APPLICATION", ".linux", digests));
     }
     Ok(events)
+}
+
+/// What a boot manager adds. systemd-boot reads the command line out of an image, measures it and hands it to the image;
+/// the stub, which without Secure Boot takes it from there, measures it once more. UTF-16 with a zero behind it.
+fn load_options(image: &Image, one: &Looked<'_>, question: Question<'_>) -> Result<Vec<Event>> {
+    let Some(section) = pe::section(&one.headers, ".cmdline") else { return Ok(Vec::new()) };
+    let start = one.program.offset + u64::from(section.raw_offset);
+    let mut bytes = Vec::new();
+    copy(&mut image.reader(), start, u64::from(section.size()).min(COMMAND_LINE_LIMIT), &mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let text = text.trim_end_matches(|c: char| c == '\0' || c.is_ascii_whitespace());
+    let units: Vec<u8> = text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+    let by = if question.keys.is_some() { &["systemd-boot"][..] } else { &["systemd-boot", "the stub"] };
+    let event = |who: &&str| event(12, "EV_IPL", &format!("command line, by {who}"), Digests::of(&units));
+    Ok(by.iter().map(event).collect())
 }
 
 fn look<'p>(image: &Image, program: &'p Program) -> Result<Looked<'p>> {
