@@ -114,7 +114,8 @@ fn tpm(dir: &Path) -> Vec<String> {
         .to_vec()
 }
 
-fn as_predicted(secure_boot: bool) {
+/// Boots an image that prints its registers. `more` is a second blueprint.
+fn as_predicted(secure_boot: bool, more: &str) {
     if !["qemu-system-x86_64", "swtpm", "swtpm_setup"].into_iter().all(available) {
         return;
     }
@@ -122,9 +123,11 @@ fn as_predicted(secure_boot: bool) {
     let keys = keys(dir.path(), "keys");
     let keys = keys.to_str().unwrap();
     let (out, state) = (dir.path().to_str().unwrap(), dir.path().join("state"));
-    let words =
-        ["build", "--arch", "amd64", "--format", "raw-efi", "--sign", keys, "--dir", out, "tests/boot/pcrs.yml"];
-    moby(words).succeeded();
+    let second = dir.path().join("more.yml");
+    std::fs::write(&second, more).unwrap();
+    let words = ["build", "--arch", "amd64", "--format", "raw-efi", "--sign", keys, "--dir", out, "--name", "pcrs"];
+    let blueprints = ["tests/boot/pcrs.yml", second.to_str().unwrap()];
+    moby(words.iter().chain(blueprints.iter().take(if more.is_empty() { 1 } else { 2 }))).succeeded();
     let image = dir.path().join("pcrs-efi.img");
     let (image, state) = (image.to_str().unwrap(), state.to_str().unwrap());
     let mut measure = vec!["measure", image];
@@ -150,10 +153,16 @@ fn as_predicted(secure_boot: bool) {
 
 #[test]
 fn a_tpm_holds_what_was_predicted_under_secure_boot() {
-    as_predicted(true);
+    as_predicted(true, "");
 }
 
 #[test]
 fn a_tpm_holds_what_was_predicted_without_secure_boot() {
-    as_predicted(false);
+    as_predicted(false, "");
+}
+
+/// Two programs, of which the first hands the second its command line.
+#[test]
+fn a_tpm_holds_what_was_predicted_of_two_slots() {
+    as_predicted(true, "root: {type: erofs}\ndisk: {slots: 2}\n");
 }
