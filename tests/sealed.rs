@@ -317,6 +317,18 @@ fn a_root_without_verification() {
     boots("amd64", &disk);
 }
 
+/// Another layout in the same place is written anew.
+#[test]
+fn another_layout_is_another_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut counts = Vec::new();
+    for more in ["root: {verity: false}\n", SEALED, SEALED, "root: {}\ndisk: {slots: 2}\n", "root: {type: initrd}\n"] {
+        build("amd64", "raw-efi", more, dir.path());
+        counts.push(table(&dir.path().join("disk-efi.img")).entries.len());
+    }
+    assert_eq!(counts, [2, 3, 3, 5, 1]);
+}
+
 /// The number of threads, the folder and the umask change nothing.
 #[test]
 fn sealed_disks_are_reproducible() {
