@@ -360,6 +360,26 @@ fn moby_digest(path: &Path) -> String {
     }
 }
 
+/// The signature of a root hash is one that OpenSSL takes, as veritysetup's manual makes it.
+#[test]
+fn root_hashes_are_signed() {
+    use moby::secure_boot::signing::{Place, Signing};
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    moby(["keys", "generate", &path("keys")]).succeeded();
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
+    let signing = Signing::with_key(&Place { keys: Some(dir.path().join("keys")), certificate: None }, now).unwrap();
+    let digits = "58b8a3a05b427f62ec42a4e5d9f1db38a2dfe0737d03fb3bdf836686ef38e0e5";
+    fs::write(path("signature"), signing.root_hash(digits).unwrap()).unwrap();
+    fs::write(path("digits"), digits).unwrap();
+    let (signature, content, certificate) = (path("signature"), path("digits"), path("keys/db.crt"));
+    let common = ["smime", "-verify", "-binary", "-inform", "DER", "-purpose", "any", "-CAfile", &certificate];
+    let verify = [&common[..], &["-in", &signature, "-content", &content]].concat();
+    judged("openssl", &verify);
+    fs::write(&content, digits.replace('5', "6")).unwrap();
+    assert!(judge("openssl", &verify).is_none_or(|(content, _)| !content));
+}
+
 #[test]
 fn what_cannot_be_is_refused_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();

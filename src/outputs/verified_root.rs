@@ -18,7 +18,8 @@ use crate::formats::gpt::{self, Guid};
 use crate::formats::source::Source;
 use crate::formats::verity::{self, Verity};
 use crate::rootfs::stage1::{self, Purpose, RootKind};
-use crate::rootfs::{Content, Tree, write_error};
+use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree, write_error};
+use crate::secure_boot::signing::Signing;
 use crate::store::{Digest, Hasher};
 
 /// The component that finds the root.
@@ -38,6 +39,10 @@ const RESERVED: [&str; 6] = [
 ];
 /// Bytes of a kernel's configuration, at most; Debian's have 300 KB.
 const CONFIG_LIMIT: u64 = 4 << 20;
+/// Where stage1 looks for the signature of the root hash.
+const SIGNATURE: &str = "roothash.p7s";
+/// The option by which the kernel opens no root hash without a signature.
+const REQUIRE_SIGNATURES: &str = "dm_verity.require_signatures=1";
 /// The kernel's option for signatures of root hashes.
 const SIGNATURES: &str = "CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG";
 
@@ -106,9 +111,9 @@ impl DiskRoot {
             let with_modules = stage1::release(&system.tree)?.is_some();
             stage1::check_configuration(&config.read(CONFIG_LIMIT)?, with_modules, &purpose)?;
         }
-        check_signature(root, kernel)?;
+        let signing = check_signature(root, kernel, options)?;
         let program = options.component(STAGE1, system.arch)?;
-        let made = stage1::initramfs(&program, &system.tree, &purpose, options.time)?;
+        let mut made = stage1::initramfs(&program, &system.tree, &purpose, options.time)?;
         options.ui.note(format!("initramfs: {}", made.summary));
 
         let mut tree = system.tree.clone();
@@ -129,9 +134,15 @@ impl DiskRoot {
             }
             false => (None, identity),
         };
+        let mut words = Vec::new();
+        if let (Some(signing), Some(tree)) = (signing, &tree) {
+            put_signature(&mut made.tree, signing.root_hash(&tree.root_hash_text())?, options.time)?;
+            words.push(REQUIRE_SIGNATURES.to_owned());
+        }
         let on_failure = root.on_failure.as_ref().map(|word| format!("moby.root.onfailure={}", word.value.word()));
+        words.extend(on_failure);
         let image = Arc::new(Written { file, size, identity });
-        Ok(DiskRoot { image, tree, uuid, initramfs: made.tree, options: on_failure.into_iter().collect() })
+        Ok(DiskRoot { image, tree, uuid, initramfs: made.tree, options: words })
     }
 
     /// The system as a loader starts it: with the initramfs, and the command line that finds the root at `places`.
@@ -264,11 +275,13 @@ fn check_words(command_line: &str, verity: bool) -> Result<()> {
     }
 }
 
-/// Refuses a kernel that cannot check the signature that the blueprint asks for.
-fn check_signature(root: &Root, kernel: &Kernel) -> Result<()> {
+/// What signs the root hash, if the blueprint asks for it. Refuses a kernel that cannot check the signature, and a build
+/// without a key.
+fn check_signature<'a>(root: &Root, kernel: &Kernel, options: &Options<'a>) -> Result<Option<&'a Signing>> {
     if !root.signature_required() {
-        return Ok(());
+        return Ok(None);
     }
+    let instead = "set root: {signature: optional}: the signed kernel image vouches for the root hash too";
     if let Some(config) = &kernel.config {
         let text = config.read(CONFIG_LIMIT)?;
         let wanted = format!("{SIGNATURES}=y");
@@ -276,13 +289,21 @@ fn check_signature(root: &Root, kernel: &Kernel) -> Result<()> {
             return Err(Error::refused(format!(
                 "the kernel is built without {SIGNATURES}, and the blueprint has `signature: required`"
             ))
-            .hint(
-                "take a kernel that has it, or set root: {signature: optional}: the signed kernel image vouches too",
-            ));
+            .hint(format!("take a kernel that has it, or {instead}")));
         }
     }
-    Err(Error::usage("`signature: required` needs a key that signs the root hash, and none is given")
-        .hint("set root: {signature: optional}: the signed kernel image vouches for the root hash too"))
+    match options.sign {
+        Some(signing) if signing.has_key() => Ok(Some(signing)),
+        _ => Err(Error::usage("`signature: required` needs a key that signs the root hash, and none is at hand")
+            .hint(format!("--sign DIR; or {instead}"))),
+    }
+}
+
+/// Puts the signature where stage1 looks for it.
+fn put_signature(initramfs: &mut Tree, signature: Vec<u8>, time: i64) -> Result<()> {
+    let origin = initramfs.add_origin(Origin { source: "root hash".into(), location: "signature".into() });
+    let inode = Inode { meta: Meta::root(0o644, time), kind: Kind::File(Content::bytes(signature)), origin };
+    initramfs.insert(SIGNATURE.as_bytes(), inode, &Meta::root(0o755, time)).map(drop)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use p256::ecdsa::Signature;
 use super::folder::{KeyFolder, Role, check_validity, read_certificate};
 use super::requests::{Request, Requests};
 use crate::error::{Context, Error, Result};
-use crate::formats::authenticode::{Algorithm, Certificate, Key, Unsigned, message, to_be_signed};
+use crate::formats::authenticode::{Algorithm, Certificate, Key, Unsigned, detached_file, message, to_be_signed};
 use crate::formats::source::Source;
 use crate::store::Digest;
 
@@ -107,6 +107,11 @@ impl Signing {
         &self.certificate
     }
 
+    /// Whether the key is at hand.
+    pub fn has_key(&self) -> bool {
+        matches!(self.method, Method::Key(_))
+    }
+
     /// Whether the same program gets the same bytes every time, and nothing else happens meanwhile: only with a key at
     /// hand. Commands are to be run, and what is prepared is to be collected.
     pub fn is_repeatable(&self) -> bool {
@@ -141,6 +146,18 @@ impl Signing {
             Method::Command(command) => made.context(format!("--sign-command {command}")),
             Method::Signatures(requests) => made.context(requests.folder().display()),
             _ => made,
+        }
+    }
+
+    /// A signature of a dm-verity root hash, given as its digits: what `veritysetup --root-hash-signature` takes, and
+    /// kernels with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG check. Only with the key at hand: the root hash is inside what is
+    /// signed for Secure Boot, so one has to be there before the other.
+    pub fn root_hash(&self, digits: &str) -> Result<Vec<u8>> {
+        match &self.method {
+            Method::Key(key) => detached_file(digits.as_bytes(), &self.certificate, key),
+            _ => Err(Error::usage("a root hash (`signature: required`) is signed with the key at hand only").hint(
+                "--sign DIR, or root: {signature: optional}: the signed kernel image vouches for the root hash too",
+            )),
         }
     }
 

@@ -112,6 +112,12 @@ pub fn detached(bytes: &[u8], certificate: &Certificate, key: &Key) -> Result<Ve
     ))
 }
 
+/// The same in the envelope that says what it is: a file for programs that check signatures.
+pub fn detached_file(bytes: &[u8], certificate: &Certificate, key: &Key) -> Result<Vec<u8>> {
+    let signed_data = detached(bytes, certificate, key)?;
+    Ok(value(tag::SEQUENCE, &[SIGNED_DATA, &value(tag::context(0), &[&signed_data])]))
+}
+
 fn encryption(algorithm: Algorithm) -> &'static [u8] {
     match algorithm {
         Algorithm::Rsa => RSA,

@@ -14,5 +14,5 @@ mod pem;
 pub use certificate::{Certificate, SelfSigned};
 pub use image::{Reserved, Signed, Unsigned};
 pub use key::{Algorithm, Key};
-pub use message::{detached, message, message_size, sign, to_be_signed};
+pub use message::{detached, detached_file, message, message_size, sign, to_be_signed};
 pub use pem::pem;
