@@ -1,6 +1,6 @@
 //! Initrds, archives and kernels.
 
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::sync::Arc;
 
 use super::root::Head;

@@ -8,8 +8,6 @@ use crate::formats::{authenticode, pe};
 use crate::inspect::{Image, bytes_text};
 use crate::store::Digest;
 
-/// Bytes of a command line; Linux's own limits are 2 and 4 KiB.
-const COMMAND_LINE_LIMIT: u64 = 64 << 10;
 /// Characters of a command line that are shown.
 const SHOWN: usize = 160;
 
@@ -180,7 +178,7 @@ impl Words {
 }
 
 fn text_of(section: &Image) -> Result<String> {
-    if section.size() > COMMAND_LINE_LIMIT {
+    if section.size() > super::TEXT_LIMIT {
         return Err(Error::refused(format!("the command line has {} bytes", section.size())));
     }
     let mut bytes = vec![0; section.size() as usize];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Broken, Finding, Step, Walk, window};
+use super::{Finding, Step, Walk, window};
 use crate::error::{Error, Result};
 use crate::formats::disk::{Cursor, DiskImage, Extents};
 use crate::formats::{fat, gpt, mbr};
@@ -268,10 +268,4 @@ pub(super) fn read_volume(image: &Image, hidden: Option<u32>) -> Result<(Vec<Pro
         count(checked.folders as u64, "folder")
     );
     Ok((files, evidence.replace("Fat", "FAT")))
-}
-
-impl From<Broken> for Error {
-    fn from(Broken(link): Broken) -> Error {
-        Error::refused(format!("{link} is broken"))
-    }
 }

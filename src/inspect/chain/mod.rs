@@ -21,6 +21,9 @@ mod cd;
 mod disk;
 mod root;
 
+pub(super) use cd::efi_volume;
+pub(super) const TEXT_LIMIT: u64 = 64 << 10;
+
 use std::sync::Arc;
 
 use serde::Serialize;
