@@ -11,6 +11,7 @@ pub mod pkg;
 pub mod run;
 pub mod schema;
 pub mod sign;
+pub mod verify;
 pub mod watch;
 
 use std::io::{IsTerminal, Write};

@@ -66,11 +66,24 @@ fn inside(expected: &Part, found: &Part, at: Byte, depth: usize) -> Result<Diffe
             return Ok(own(what));
         }
     }
+    if let Some(what) = stored_otherwise(expected.kind) {
+        return Ok(own(format!("{what} ({at})")));
+    }
     if let (Some(expected), Some(found)) = (text(expected), text(found)) {
         let show = |text: &str| text.chars().take(SHOWN).collect::<String>().escape_debug().to_string();
         return Ok(own(format!("expected \"{}\", found \"{}\"", show(&expected), show(&found))));
     }
     Ok(own(at.to_string()))
+}
+
+/// What is said of kinds of which every part and field is equal, but not every byte.
+fn stored_otherwise(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Initrd => Some("the same members, compressed in another way"),
+        Kind::Erofs | Kind::Squashfs | Kind::Iso | Kind::Fat => Some("the same files, stored in another way"),
+        kind if kind.is_container() => Some("the same disk, wrapped in another way"),
+        _ => None,
+    }
 }
 
 /// File systems before hash trees before what names their hashes.

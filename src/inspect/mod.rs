@@ -7,6 +7,7 @@
 //! | `files.rs` | the names of a root: is there an init, through whatever links |
 //! | `chain/` | walks from the container to init, link by link ([`chain::check`]) |
 //! | `parts/` | an image as a tree of parts: disk, partitions, files, sections, members |
+//! | `origin.rs` | how an image was asked for: format, architecture, size |
 //! | `compare.rs` | the first difference of two images, by part and field |
 //!
 //! Everything here comes from outside: nothing panics, loops or takes memory without bound; what is read is read through
@@ -17,6 +18,7 @@ pub mod compare;
 pub mod container;
 mod files;
 mod kind;
+pub mod origin;
 pub mod parts;
 
 use std::sync::Arc;
