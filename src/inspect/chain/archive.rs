@@ -73,7 +73,7 @@ impl Walk<'_> {
                 count(index.entries.len() as u64, "entry").replace("entrys", "entries"),
                 bytes_text(index.tar_size)
             );
-            let because = "a tar archive has nothing that vouches for it".to_owned();
+            let because = "nothing vouches for a tar archive".to_owned();
             Ok(((files, parts), Finding::Open(evidence, because)))
         })?;
         let part = |name: &str| parts.iter().find(|(path, _)| path == name.as_bytes()).map(|(_, part)| part);

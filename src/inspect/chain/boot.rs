@@ -74,17 +74,17 @@ impl Walk<'_> {
             // One program needs no name on each link.
             if path.to_ascii_uppercase().starts_with("EFI/LINUX/") { format!("{link} {path}") } else { link.to_owned() }
         };
-        let (checked, signed) = {
+        let checked = {
             let head = pe::read(&mut crate::formats::disk::Cursor::new(image));
             let uki = head.is_ok_and(|headers| pe::section(&headers, ".linux").is_some());
-            let link = if uki { name("UKI") } else { name("program") };
+            let link = if uki { name("UKI") } else { "loader".to_owned() };
             let checked = self.link(&link, |_| {
                 let checked = pe::check(image)?;
                 let evidence = describe(path, image, &checked, uki);
                 Ok((checked, Finding::Good(evidence)))
             })?;
-            let signed = self.link(&name("signature"), |walk| walk.signature(image, uki))?;
-            (checked, signed)
+            self.link(&name("signature"), |walk| walk.signature(image, uki))?;
+            checked
         };
         let section = |name: &str| {
             pe::section(&checked.headers, name)
@@ -102,7 +102,6 @@ impl Walk<'_> {
             let words = Words::read(&text_of(&text)?)?;
             Ok((words.describe(), words)).map(|(finding, words)| (words, finding))
         })?;
-        let _ = signed;
         let initrd = section(".initrd").or_else(|error| self.link("initrd", |_| Err::<(_, Finding), _>(error)))?;
         if let Some(initrd) = &initrd {
             self.initrd(&name("initrd"), initrd, Some(&words.text))?;
@@ -120,12 +119,12 @@ impl Walk<'_> {
         }
     }
 
-    /// The signatures of a program. `true` if there are some.
-    fn signature(&mut self, image: &Image, uki: bool) -> Result<(bool, Finding)> {
+    /// The signatures of a program.
+    fn signature(&mut self, image: &Image, uki: bool) -> Result<((), Finding)> {
         let found = authenticode::read(image)?;
         if found.signatures.is_empty() {
             let what = if uki { "the UKI" } else { "the loader" };
-            return Ok((false, Finding::Open("not signed".into(), format!("{what} is not signed"))));
+            return Ok(((), Finding::Open("not signed".into(), format!("{what} is not signed"))));
         }
         let mut lines = Vec::new();
         for signature in &found.signatures {
@@ -157,12 +156,14 @@ impl Walk<'_> {
             self.signers.push(subject);
         }
         let given = if self.trusted.is_empty() { "" } else { ", which a given certificate vouches for" };
-        Ok((true, Finding::Good(format!("covers all of it (Authenticode SHA-256 {}), {}{given}", found.digest.hex(), lines.join("; ")))))
+        let evidence =
+            format!("covers all of it (Authenticode SHA-256 {}), {}{given}", found.digest.hex(), lines.join("; "));
+        Ok(((), Finding::Good(evidence)))
     }
 }
 
 impl Words {
-    fn describe(&self) -> Finding {
+    pub(super) fn describe(&self) -> Finding {
         let shown: String = self.text.chars().take(SHOWN).collect();
         let dots = if shown.len() < self.text.len() { "..." } else { "" };
         let shown = format!("\"{}{dots}\"", shown.escape_debug());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::boot::Words;
 use super::{Finding, Step, Walk, window};
 use crate::error::{Error, Result};
 use crate::formats::disk::{Cursor, DiskImage, Extents};
@@ -15,19 +16,42 @@ pub(super) const EMPTY: &str = "_empty";
 /// Bytes of a loader's configuration.
 const CONFIGURATION_LIMIT: u64 = 64 << 10;
 
-/// A disk and its partitions, where a root is looked for.
+/// A disk's partitions, where a root is looked for.
 pub(super) struct Disk {
-    pub(super) image: Image,
-    pub(super) table: gpt::Table,
-    pub(super) numbers: Vec<u32>,
+    partitions: Vec<Partition>,
+}
+
+struct Partition {
+    number: u32,
+    /// What Linux calls it: the GUID, or signature and number.
+    uuid: String,
+    content: Image,
 }
 
 impl Disk {
-    /// The partition of a GUID: its number and content.
-    pub(super) fn partition(&self, guid: gpt::Guid) -> Result<Option<(u32, Image)>> {
-        let found = self.table.entries.iter().zip(&self.numbers).find(|(entry, _)| entry.guid == guid);
-        let Some((entry, number)) = found else { return Ok(None) };
-        Ok(Some((*number, content(&self.image, &self.table, entry)?)))
+    /// The partition of a PARTUUID: its number and content.
+    pub(super) fn partition(&self, uuid: &str) -> Option<(u32, Image)> {
+        let found = self.partitions.iter().find(|partition| partition.uuid.eq_ignore_ascii_case(uuid))?;
+        Some((found.number, Arc::clone(&found.content)))
+    }
+}
+
+/// A GUID partition table that was read and checked.
+struct Guids {
+    table: gpt::Table,
+    numbers: Vec<u32>,
+}
+
+impl Guids {
+    fn entries(&self) -> impl Iterator<Item = (&gpt::Entry, u32)> {
+        self.table.entries.iter().zip(self.numbers.iter().copied())
+    }
+
+    fn disk(&self, image: &Image) -> Result<Disk> {
+        let partition = |(entry, number): (&gpt::Entry, u32)| {
+            Ok(Partition { number, uuid: entry.guid.to_string(), content: content(image, &self.table, entry)? })
+        };
+        Ok(Disk { partitions: self.entries().map(partition).collect::<Result<_>>()? })
     }
 }
 
@@ -50,26 +74,23 @@ pub(super) struct Program {
 impl Walk<'_> {
     /// A disk with a GPT.
     pub(super) fn gpt(&mut self, image: &Image) -> Step {
-        let disk = self.link("partition table", |_| {
-            let disk = read_gpt(image)?;
-            let evidence = describe(&disk)?;
-            Ok((disk, Finding::Good(evidence)))
+        let (guids, disk) = self.link("partition table", |_| {
+            let guids = read_gpt(image)?;
+            let evidence = describe(&guids)?;
+            let disk = guids.disk(image)?;
+            Ok(((guids, disk), Finding::Good(evidence)))
         })?;
-        let esps: Vec<_> = disk.table.entries.iter().zip(&disk.numbers).filter(|(e, _)| e.kind == gpt::EFI_SYSTEM).collect();
+        let esps: Vec<_> = guids.entries().filter(|(entry, _)| entry.kind == gpt::EFI_SYSTEM).collect();
         if esps.is_empty() {
             return self.link("ESP", |_| Err(Error::refused("no partition is an EFI system partition")));
         }
-        for (entry, number) in esps {
-            let name = if disk.table.entries.iter().filter(|e| e.kind == gpt::EFI_SYSTEM).count() > 1 {
-                format!("ESP {number}")
-            } else {
-                "ESP".to_owned()
-            };
-            let esp = content(image, &disk.table, entry)
+        for (entry, number) in &esps {
+            let name = if esps.len() > 1 { format!("ESP {number}") } else { "ESP".to_owned() };
+            let esp = content(image, &guids.table, entry)
                 .or_else(|error| self.link(&name, |_| Err::<(Image, Finding), _>(error)))?;
-            let programs = self.esp(&esp, &name, Some(&disk))?;
+            let files = self.esp(&esp, &name, Some(&disk))?;
             if entry.attributes & gpt::LEGACY_BIOS_BOOTABLE != 0 {
-                self.bios_files(&esp, programs)?;
+                self.bios_files(files, &disk)?;
             }
         }
         Ok(())
@@ -77,7 +98,7 @@ impl Walk<'_> {
 
     /// A disk with a master boot record.
     pub(super) fn mbr(&mut self, image: &Image) -> Step {
-        let entries = self.link("partition table", |_| {
+        let (entries, disk) = self.link("partition table", |_| {
             let record = mbr::read(&mut Cursor::new(image))?;
             let record = record.ok_or_else(|| Error::refused("there is no master boot record with partitions"))?;
             let entries: Vec<mbr::Entry> = record.entries.iter().flatten().copied().collect();
@@ -90,7 +111,14 @@ impl Walk<'_> {
                 count(entries.len() as u64, "partition"),
                 count(record.boot_code.len() as u64, "byte")
             );
-            Ok((entries, Finding::Good(evidence)))
+            let partition = |(index, entry): (usize, &Option<mbr::Entry>)| {
+                let (entry, number) = ((*entry)?, index as u32 + 1);
+                let content = window(image, u64::from(entry.first_lba) * 512, u64::from(entry.sectors) * 512);
+                let uuid = format!("{:08x}-{number:02x}", record.signature);
+                Some(content.map(|content| Partition { number, uuid, content }))
+            };
+            let partitions = record.entries.iter().enumerate().filter_map(partition).collect::<Result<_>>()?;
+            Ok(((entries, Disk { partitions }), Finding::Good(evidence)))
         })?;
         let fat = |entry: &&mbr::Entry| {
             matches!(
@@ -105,7 +133,7 @@ impl Walk<'_> {
         let volume = window(image, u64::from(entry.first_lba) * 512, u64::from(entry.sectors) * 512)
             .or_else(|error| self.link("boot volume", |_| Err::<(Image, Finding), _>(error)))?;
         let files = self.volume(&volume, "boot volume", Some(entry.first_lba))?;
-        self.bios_files(&volume, files)
+        self.bios_files(files, &disk)
     }
 
     /// An EFI system partition and the programs that firmware or a loader starts from it. Returns all its files.
@@ -140,7 +168,7 @@ impl Walk<'_> {
     }
 
     /// What syslinux reads from a volume. BIOS and syslinux verify nothing.
-    pub(super) fn bios_files(&mut self, _volume: &Image, files: Vec<Program>) -> Step {
+    fn bios_files(&mut self, files: Vec<Program>, disk: &Disk) -> Step {
         let (kernel, initrd, words) = self.link("BIOS", |_| {
             let find = |path: &str| {
                 let wanted = path.trim_start_matches('/');
@@ -159,7 +187,15 @@ impl Walk<'_> {
             Ok(((kernel, initrd, entry.words), open_bios(evidence)))
         })?;
         self.kernel(&kernel)?;
-        self.initrd("initrd", &initrd, Some(&words))
+        self.initrd("initrd", &initrd, Some(&words))?;
+        let words = self.link("command line", |_| {
+            let words = Words::read(&words)?;
+            Ok((words.describe(), words)).map(|(finding, words)| (words, finding))
+        })?;
+        match words.root_hash {
+            Some(hash) => self.verified_root(&str::to_owned, hash, &words, disk),
+            None => Ok(()),
+        }
     }
 }
 
@@ -205,7 +241,7 @@ fn aligned(start: u64) -> Result<()> {
 }
 
 /// Reads both copies of a table and the record in front of it.
-fn read_gpt(image: &Image) -> Result<Disk> {
+fn read_gpt(image: &Image) -> Result<Guids> {
     let found = gpt::read(&mut Cursor::new(image))?
         .ok_or_else(|| Error::refused("there is no GUID partition table behind the protective record"))?;
     if let Some(what) = &found.backup {
@@ -218,21 +254,21 @@ fn read_gpt(image: &Image) -> Result<Disk> {
     if !record.is_some_and(|record| record.entries.iter().flatten().any(protects)) {
         return Err(Error::refused("the first sector has no record that protects the table"));
     }
-    Ok(Disk { image: Arc::clone(image), table: found.table, numbers: found.numbers })
+    Ok(Guids { table: found.table, numbers: found.numbers })
 }
 
-fn describe(disk: &Disk) -> Result<String> {
-    let sector = disk.table.sector_size.bytes();
+fn describe(guids: &Guids) -> Result<String> {
+    let sector = guids.table.sector_size.bytes();
     let mut names = Vec::new();
-    for (entry, number) in disk.table.entries.iter().zip(&disk.numbers) {
+    for (entry, number) in guids.entries() {
         aligned(entry.first_lba * sector)?;
         let size = bytes_text((entry.last_lba - entry.first_lba + 1) * sector);
         let label = label(entry);
         let empty = if label == EMPTY { ", an empty slot" } else { "" };
         names.push(format!("{number} {} {size}{empty}", label.escape_debug()));
     }
-    let guids: std::collections::BTreeSet<_> = disk.table.entries.iter().map(|entry| entry.guid).collect();
-    if guids.len() != disk.table.entries.len() {
+    let different: std::collections::BTreeSet<_> = guids.entries().map(|(entry, _)| entry.guid).collect();
+    if different.len() != guids.table.entries.len() {
         return Err(Error::refused("two partitions have the same GUID"));
     }
     Ok(format!("GPT, both copies equal, checksums right; {}; aligned to 1 MiB, none overlaps another", names.join(", ")))

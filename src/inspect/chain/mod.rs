@@ -24,6 +24,7 @@ mod root;
 pub(super) use cd::efi_volume;
 pub(super) const TEXT_LIMIT: u64 = 64 << 10;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -99,7 +100,8 @@ pub fn check(image: &Image, trusted: &[Identity]) -> Result<Report> {
              initrds and tar archives are known",
         ));
     }
-    let mut walk = Walk { links: Vec::new(), trusted, signers: Vec::new(), because: None };
+    let mut walk =
+        Walk { links: Vec::new(), trusted, signers: Vec::new(), verified: HashSet::new(), because: None };
     let broken = walk.image(kind, image).err().map(|Broken(link)| link);
     let verdict = match (broken, walk.because) {
         (Some(link), _) => Verdict::Broken { link },
@@ -126,6 +128,8 @@ struct Walk<'t> {
     trusted: &'t [Identity],
     /// Subjects of the certificates that vouch for what was seen.
     signers: Vec<String>,
+    /// Root hashes whose roots were read.
+    verified: HashSet<[u8; 32]>,
     /// Why the chain is open, if it is: the first reason.
     because: Option<String>,
 }
@@ -172,8 +176,8 @@ impl Walk<'_> {
             Kind::Fat => self.esp(image, "volume", None).map(drop),
             Kind::Uki | Kind::Program => self.program("the program", image, None),
             Kind::Squashfs | Kind::Erofs => {
-                self.because.get_or_insert(format!("a {} by itself has nothing that vouches for it", kind.name()));
-                self.root(kind, image, None, false)
+                self.because.get_or_insert(format!("nothing vouches for a {} by itself", kind.name()));
+                self.root(kind, image)
             }
             Kind::Verity => self.link("hash tree", |_| {
                 let because = "a hash tree by itself vouches for nothing: the root hash is missing".to_owned();
@@ -181,7 +185,7 @@ impl Walk<'_> {
             }),
             Kind::Tar => self.tar(image),
             Kind::Initrd => {
-                self.because.get_or_insert("an initrd by itself has nothing that vouches for it".to_owned());
+                self.because.get_or_insert("nothing vouches for an initrd by itself".to_owned());
                 self.initrd("initrd", image, None)
             }
             Kind::Kernel => self.kernel(image),

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use sha2::Digest as _;
+
 use super::boot::Words;
 use super::disk::Disk;
-use super::{Finding, Step, Walk};
+use super::{Finding, Step, Walk, window};
 use crate::error::{Error, Result};
 use crate::formats::disk::{Cursor, DiskImage, is_zero};
 use crate::formats::gpt::Guid;
@@ -29,22 +31,22 @@ impl Walk<'_> {
         disk: &Disk,
     ) -> Step {
         let (first, last) = halves(hash);
-        let (data, hashes, superblock, mismatch) = self.link(&name("hash tree"), |_| {
+        if !self.verified.insert(*hash.as_bytes()) {
+            return self.link(&name("root"), |_| Ok(((), Finding::Good("that of the root hash above".into()))));
+        }
+        let (number, data, superblock, mismatch) = self.link(&name("hash tree"), |_| {
             let (number, hashes) = find(disk, words.tree.as_deref(), last, "the root's hash tree")?;
-            let (_, data) = find(disk, words.root.as_deref(), first, "the root")?;
+            let (data_number, data) = find(disk, words.root.as_deref(), first, "the root")?;
             let (superblock, mismatch) = check_tree(&data, &hashes, hash, last, words.lenient)?;
-            let salt = Digest::of(&superblock.salt);
             let evidence = format!(
-                "partition {number} (PARTUUID {last}); {} of {}, salt of {}, its {} lead to the root hash",
+                "partition {number}; superblock as it should be, {} of {}, salt of {}, its {} lead to the root hash",
                 count(superblock.data_blocks, "block"),
                 tree::BLOCK,
                 count(superblock.salt.len() as u64, "byte"),
                 count(tree::levels(superblock.data_blocks).len() as u64, "level")
             );
-            let _ = salt;
-            Ok(((data, hashes, superblock, mismatch), Finding::Good(evidence)))
+            Ok(((data_number, data, superblock, mismatch), Finding::Good(evidence)))
         })?;
-        drop(hashes);
         let kind = self.link(&name("root"), |_| {
             if let Some(wrong) = mismatch {
                 return Err(Error::refused(format!("{wrong}")));
@@ -62,7 +64,7 @@ impl Walk<'_> {
                 )));
             }
             let evidence = format!(
-                "partition of PARTUUID {first}; {}, {}: every block is as the hash tree says",
+                "partition {number}; {}, {}: every block is as the hash tree says",
                 kind.name(),
                 bytes_text(covered)
             );
@@ -72,16 +74,29 @@ impl Walk<'_> {
     }
 
     /// A root file system by itself, or one that nothing verifies.
-    pub(super) fn root(&mut self, kind: Kind, image: &Image, init: Option<&str>, must_boot: bool) -> Step {
-        if must_boot {
-            return self.file_system("file system", "init", kind, image, init);
+    pub(super) fn root(&mut self, kind: Kind, image: &Image) -> Step {
+        let end = self.link("size", |_| {
+            let end = file_system_size(kind, image)?;
+            Ok((end, Finding::Good(format!("{end} of {} bytes are the file system", image.size()))))
+        })?;
+        let mut data = Arc::clone(image);
+        if end < image.size() && end.is_multiple_of(tree::BLOCK) {
+            let behind = self.part(image, end, image.size() - end)?;
+            if detect(&behind).is_ok_and(|kind| kind == Kind::Verity) {
+                data = self.part(image, 0, end)?;
+                self.link("hash tree", |_| own_tree(&data, &behind))?;
+            }
         }
-        let files = self.link("file system", |_| read(kind, image))?;
+        let files = self.link("file system", |_| read(kind, &data))?;
         self.link("init", |_| {
             // A file system that is no root is right too.
-            let text = files.init(init).or_else(|_| files.initramfs_init(None));
+            let text = files.init(None).or_else(|_| files.initramfs_init(None));
             Ok(((), Finding::Good(text.unwrap_or_else(|what| format!("{what}: it is no root that boots")))))
         })
+    }
+
+    fn part(&mut self, image: &Image, start: u64, size: u64) -> Step<Image> {
+        window(image, start, size).or_else(|error| self.link("file system", |_| Err::<(Image, Finding), _>(error)))
     }
 
     fn file_system(&mut self, name: &str, init_name: &str, kind: Kind, image: &Image, init: Option<&str>) -> Step {
@@ -101,9 +116,9 @@ pub(super) fn halves(hash: Digest) -> (Guid, Guid) {
 
 /// A partition: the one that a word of the command line names, or the one of a GUID.
 fn find(disk: &Disk, named: Option<&str>, guid: Guid, what: &str) -> Result<(u32, Image)> {
-    let guid = match named.map(|named| named.strip_prefix("PARTUUID=").ok_or(named)) {
-        None => guid,
-        Some(Ok(text)) => text.parse()?,
+    let uuid = match named.map(|named| named.strip_prefix("PARTUUID=").ok_or(named)) {
+        None => guid.to_string(),
+        Some(Ok(text)) => text.to_owned(),
         Some(Err(other)) => {
             return Err(Error::refused(format!(
                 "{what} is said to be {}, and only PARTUUID= is looked for here",
@@ -111,7 +126,32 @@ fn find(disk: &Disk, named: Option<&str>, guid: Guid, what: &str) -> Result<(u32
             )));
         }
     };
-    disk.partition(guid)?.ok_or_else(|| Error::refused(format!("{what} is not there: no partition has the PARTUUID {guid}")))
+    disk.partition(&uuid)
+        .ok_or_else(|| Error::refused(format!("{what} is not there: no partition has the PARTUUID {}", uuid.escape_debug())))
+}
+
+/// A tree behind its data, without a root hash: whether they fit each other, and which hash they have.
+fn own_tree(data: &Image, hashes: &Image) -> Result<((), Finding)> {
+    let superblock = read_superblock(hashes)?;
+    let place = if superblock.data_blocks > 1 { (hashes, tree::BLOCK) } else { (data, 0) };
+    let mut top = vec![0; tree::BLOCK as usize];
+    if place.0.size() < place.1 + tree::BLOCK {
+        return Err(Error::refused("the hash tree is cut off"));
+    }
+    place.0.read_at(&mut top, place.1)?;
+    let hash = sha2::Sha256::new().chain_update(&superblock.salt).chain_update(&top).finalize();
+    let hash = Digest::from_bytes(hash.into());
+    let (superblock, mismatch) = check_tree(data, hashes, hash, halves(hash).1, false)?;
+    if let Some(wrong) = mismatch {
+        return Err(Error::refused(wrong.to_string()));
+    }
+    let evidence = format!(
+        "behind the file system; {} of {}, in order for the root hash {}",
+        count(superblock.data_blocks, "block"),
+        tree::BLOCK,
+        hash.hex()
+    );
+    Ok(((), Finding::Open(evidence, "the root hash stands on a command line that is not here".to_owned())))
 }
 
 /// The superblock of a tree that has no root hash, in words.
@@ -165,6 +205,7 @@ fn check_tree(
             )));
         }
     }
+    zeros_behind(hashes, tree::size(superblock.data_blocks))?;
     let (mut data, mut tree) = (Cursor::new(Arc::clone(data)), Cursor::new(Arc::clone(hashes)));
     let (superblock, mismatch) = verity::verify(&mut data, &mut tree, *hash.as_bytes())?;
     match mismatch {
