@@ -176,7 +176,7 @@ impl Walk<'_> {
             Kind::Fat => self.esp(image, "volume", None).map(drop),
             Kind::Uki | Kind::Program => self.program("the program", image, None),
             Kind::Squashfs | Kind::Erofs => {
-                self.because.get_or_insert(format!("nothing vouches for a {} by itself", kind.name()));
+                self.because.get_or_insert(format!("nothing vouches for a root ({}) by itself", kind.name()));
                 self.root(kind, image)
             }
             Kind::Verity => self.link("hash tree", |_| {

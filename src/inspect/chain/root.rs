@@ -75,10 +75,8 @@ impl Walk<'_> {
 
     /// A root file system by itself, or one that nothing verifies.
     pub(super) fn root(&mut self, kind: Kind, image: &Image) -> Step {
-        let end = self.link("size", |_| {
-            let end = file_system_size(kind, image)?;
-            Ok((end, Finding::Good(format!("{end} of {} bytes are the file system", image.size()))))
-        })?;
+        let end = file_system_size(kind, image)
+            .or_else(|error| self.link("file system", |_| Err::<(u64, Finding), _>(error)))?;
         let mut data = Arc::clone(image);
         if end < image.size() && end.is_multiple_of(tree::BLOCK) {
             let behind = self.part(image, end, image.size() - end)?;
