@@ -21,6 +21,7 @@ use crate::lock::{LoaderPins, LockPlace, Resolver};
 use crate::outputs::{Format, Loaders, Options, Target};
 use crate::rootfs::assemble::{Assembling, assemble};
 use crate::run::disk::parse_size;
+use crate::secure_boot::signing::Signing;
 use crate::ui::Ui;
 
 /// Rebuilds an image from its lock, and says whether every byte is the same.
@@ -95,22 +96,36 @@ pub fn run(arguments: &VerifyArguments, global: &Global, ui: &Ui) -> Result<i32>
     drop(comparing);
     let digest = compare::digest(&whole)?;
     let name = format.description().name;
+    let mut signers: Vec<String> = found.signatures.iter().map(|claim| claim.signer.subject.clone()).collect();
+    signers.dedup();
     if global.json() {
         let value = serde_json::json!({
             "image": path.to_string(), "format": name, "arch": arch.name(), "digest": digest,
-            "reproduced": difference.is_none(),
+            "reproduced": difference.is_none(), "signatures": signers,
             "difference": difference.as_ref().map(|d| serde_json::json!({"place": d.place, "what": d.what})),
         });
         super::print_line(&format!("{value:#}"))?;
     } else {
-        super::print_line(&text(&path.to_string(), name, arch, digest, difference.as_ref()))?;
+        super::print_line(&text(&path.to_string(), name, arch, digest, difference.as_ref(), &signers))?;
     }
     Ok(if difference.is_none() { 0 } else { Exit::Refused as i32 })
 }
 
-fn text(path: &str, format: &str, arch: Arch, digest: impl std::fmt::Display, difference: Option<&Difference>) -> String {
+fn text(
+    path: &str,
+    format: &str,
+    arch: Arch,
+    digest: impl std::fmt::Display,
+    difference: Option<&Difference>,
+    signers: &[String],
+) -> String {
+    // No rebuild makes a signature: it was taken from the image.
+    let but = match signers {
+        [] => String::new(),
+        all => format!(" but for the signature of {}", all.join("; ")),
+    };
     match difference {
-        None => format!("reproduced: {path} ({format}, {arch}), {digest}"),
+        None => format!("reproduced{but}: {path} ({format}, {arch}), {digest}"),
         Some(difference) => format!("not reproduced: {path} ({format}, {arch})\nfirst difference: {difference}"),
     }
 }
@@ -175,8 +190,10 @@ impl Rebuild<'_> {
         let target = Target::Base(folder.join(name));
         let compression = arguments.compression.or(origin.compression).unwrap_or_default();
         let asked = arguments.size.or(origin.size.filter(|_| format.is_disk()));
+        let signing = self.signing();
         let build = |size| {
-            let options = Options { store: &store, ui, components, size, compression, time, loaders: Loaders::default() };
+            let (sign, loaders) = (signing.as_ref(), Loaders::default());
+            let options = Options { store: &store, ui, components, size, sign, compression, time, loaders };
             format.write(&system, &target, &options).context(format.description().name)
         };
         match build(asked) {
@@ -184,6 +201,13 @@ impl Rebuild<'_> {
             Err(error) if error.exit() == Exit::Usage && arguments.size.is_none() && asked.is_some() => build(None),
             other => other,
         }
+    }
+
+    /// The image's own signatures, so that they stand in the rebuilt one as well. They are not judged here.
+    fn signing(&self) -> Option<Signing> {
+        let claims = &self.origin.signatures;
+        let certificate = claims.first()?.signer.certificate()?.clone();
+        Some(Signing::with_messages(certificate, claims.iter().map(|c| (c.digest, c.message.clone())).collect()))
     }
 
     fn inputs(&self) -> Result<Vec<Input>> {

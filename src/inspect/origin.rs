@@ -9,6 +9,7 @@ use crate::Arch;
 use crate::error::{Error, Result};
 use crate::formats::compress::Method;
 use crate::formats::disk::{Cursor, DiskImage};
+use crate::formats::authenticode::{Claim, claims};
 use crate::formats::{gpt, iso9660, pe};
 use crate::outputs::Format;
 use crate::run::kernel_header;
@@ -33,6 +34,8 @@ pub struct Origin {
     pub compression: Option<Method>,
     /// The name of the machine in an OVA.
     pub name: Option<String>,
+    /// What the signatures of its programs say.
+    pub signatures: Vec<Claim>,
 }
 
 /// Looks at an image.
@@ -57,7 +60,9 @@ pub fn origin(image: &Image) -> Result<Origin> {
         image.clone()
     };
     let mut seen = 0;
-    look(&Part::whole("disk", disk)?, 0, &mut seen, &mut origin)?;
+    let disk = Part::whole("disk", disk)?;
+    look(&disk, 0, &mut seen, &mut origin)?;
+    signatures(&disk, 0, &mut origin.signatures)?;
     Ok(origin)
 }
 
@@ -133,6 +138,21 @@ fn boots_by_bios(disk: &Image) -> Result<bool> {
 fn machine_name(descriptor: &str) -> Option<String> {
     let (_, rest) = descriptor.split_once("<Name>")?;
     rest.split_once("</Name>").map(|(name, _)| name.to_owned())
+}
+
+/// Collects what the signatures of all programs for UEFI say.
+fn signatures(part: &Part, depth: usize, found: &mut Vec<Claim>) -> Result<()> {
+    match (&part.content, part.kind) {
+        (Content::Image(image), Kind::Uki | Kind::Program) => {
+            // One that cannot be read is none; the comparison tells of it.
+            found.extend(claims(image).unwrap_or_default());
+            Ok(())
+        }
+        (_, Kind::Gpt | Kind::Mbr | Kind::Fat | Kind::Iso) if depth < DEPTH_LIMIT => {
+            part.open()?.parts.iter().try_for_each(|part| signatures(part, depth + 1, found))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Looks for a program's machine and an initrd's compression.

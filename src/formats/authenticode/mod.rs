@@ -17,4 +17,4 @@ pub use image::{Reserved, Signed, Unsigned};
 pub use key::{Algorithm, Key};
 pub use message::{detached, message, message_size, sign, to_be_signed};
 pub use pem::pem;
-pub use reader::{Found, Identity, Signature, read};
+pub use reader::{Claim, Found, Identity, Signature, claims, read};

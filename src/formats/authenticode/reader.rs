@@ -109,6 +109,11 @@ impl Identity {
         false
     }
 
+    /// The certificate, if it is for a kind of key that is read here.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
+    }
+
     fn issued(&self, other: &Identity) -> bool {
         self.certificate.as_ref().is_some_and(|key| key.verifies(&other.signed_part, &other.signature))
     }
@@ -117,35 +122,83 @@ impl Identity {
 /// Reads and checks all signatures. An executable without any is right; one whose signature does not cover it is an
 /// error, and so is one of which a signature would not cover everything.
 pub fn read(image: &dyn DiskImage) -> Result<Found> {
-    let refused = |what: String| Error::refused(format!("the executable's signature: {what}"));
-    let size = image.size();
-    let mut head = vec![0; size.min(u64::from(HEADERS_LIMIT)) as usize];
-    image.read_at(&mut head, 0)?;
-    let headers = Headers::decode(&head).map_err(refused)?;
-    let place = headers.directories.get(CERTIFICATES).copied();
-    let (offset, length) = place.ok_or_else(|| refused("its headers have no place for one".into()))?;
-    let (offset, length) = (u64::from(offset), u64::from(length));
-    let end = if length > 0 { offset } else { size };
-    if length > 0 && (offset + length != size || !offset.is_multiple_of(8) || length > SIGNATURES_LIMIT) {
-        return Err(refused(format!("it is said to be {length} bytes at {offset} of a file of {size} bytes")));
-    }
-    check_gaps(&headers, end).map_err(refused)?;
-    let digest = digest(image, &headers, &head, end)?;
-    let mut table = vec![0; length as usize];
-    image.read_at(&mut table, end)?;
-    let mut signatures = Vec::new();
-    let mut rest = table.as_slice();
-    while rest.len() >= 8 {
-        let entry = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
-        let message = rest.get(8..entry).filter(|_| rest[4..8] == [0, 2, 2, 0]);
-        let message = message.ok_or_else(|| refused("an entry of its table is cut off or of another kind".into()))?;
-        if signatures.len() == COUNT_LIMIT {
-            return Err(refused("there are more than any firmware reads".into()));
-        }
-        signatures.push(check(message, digest).map_err(refused)?);
-        rest = rest.get(entry.next_multiple_of(8)..).unwrap_or_default();
-    }
+    let table = Table::read(image)?;
+    check_gaps(&table.headers, table.end).map_err(refused)?;
+    let digest = digest(image, &table.headers, &table.head, table.end)?;
+    let check = |message: &[u8]| check(message, digest).map_err(refused);
+    let signatures = table.messages()?.into_iter().map(check).collect::<Result<_>>()?;
     Ok(Found { digest, signatures })
+}
+
+/// A signature that was not checked: what it says.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The digest that it covers.
+    pub digest: Digest,
+    /// Whose it says it is.
+    pub signer: Identity,
+    /// The PKCS#7 message.
+    pub message: Vec<u8>,
+}
+
+/// What the signatures say, whether they cover the executable or not. What cannot be read is left out.
+pub fn claims(image: &dyn DiskImage) -> Result<Vec<Claim>> {
+    let table = Table::read(image)?;
+    let claim = |message: &[u8]| {
+        let parsed = parse(message)?;
+        let (signer, _) = signer(&parsed)?;
+        Some(Claim { digest: Digest::from_bytes(parsed.image), signer, message: parsed.whole.to_vec() })
+    };
+    Ok(table.messages()?.into_iter().filter_map(claim).collect())
+}
+
+fn refused(what: String) -> Error {
+    Error::refused(format!("the executable's signature: {what}"))
+}
+
+/// Where the signatures lie.
+struct Table {
+    headers: Headers,
+    head: Vec<u8>,
+    /// Where the executable ends and the signatures begin.
+    end: u64,
+    bytes: Vec<u8>,
+}
+
+impl Table {
+    fn read(image: &dyn DiskImage) -> Result<Table> {
+        let size = image.size();
+        let mut head = vec![0; size.min(u64::from(HEADERS_LIMIT)) as usize];
+        image.read_at(&mut head, 0)?;
+        let headers = Headers::decode(&head).map_err(refused)?;
+        let place = headers.directories.get(CERTIFICATES).copied();
+        let (offset, length) = place.ok_or_else(|| refused("its headers have no place for one".into()))?;
+        let (offset, length) = (u64::from(offset), u64::from(length));
+        let end = if length > 0 { offset } else { size };
+        if length > 0 && (offset + length != size || !offset.is_multiple_of(8) || length > SIGNATURES_LIMIT) {
+            return Err(refused(format!("it is said to be {length} bytes at {offset} of a file of {size} bytes")));
+        }
+        let mut bytes = vec![0; length as usize];
+        image.read_at(&mut bytes, end)?;
+        Ok(Table { headers, head, end, bytes })
+    }
+
+    /// The entries' messages, with what is behind them in their entries.
+    fn messages(&self) -> Result<Vec<&[u8]>> {
+        let mut found = Vec::new();
+        let mut rest = self.bytes.as_slice();
+        while rest.len() >= 8 {
+            let entry = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+            let message = rest.get(8..entry).filter(|_| rest[4..8] == [0, 2, 2, 0]);
+            let message = message.ok_or_else(|| refused("an entry of its table is cut off or of another kind".into()))?;
+            if found.len() == COUNT_LIMIT {
+                return Err(refused("there are more than any firmware reads".into()));
+            }
+            found.push(message);
+            rest = rest.get(entry.next_multiple_of(8)..).unwrap_or_default();
+        }
+        Ok(found)
+    }
 }
 
 /// What lies between sections is covered by the signatures of some tools and not by those of others.
@@ -195,19 +248,27 @@ fn check(message: &[u8], image: Digest) -> Result<Signature, String> {
     if parsed.message_digest != inner.as_bytes() {
         return Err("its signed attributes are about something else".into());
     }
-    let certificates: Vec<Identity> = parsed.certificates.iter().filter_map(|der| Identity::from_der(der)).collect();
-    let signer = certificates.iter().find(|identity| {
-        identity.certificate.as_ref().is_some_and(|key| key.issuer == parsed.issuer && key.serial == parsed.serial)
-    });
-    let signer = signer.ok_or("the signer's certificate is not with it, or has another key than RSA or P-256")?;
+    let (signer, certificates) =
+        signer(&parsed).ok_or("the signer's certificate is not with it, or has another key than RSA or P-256")?;
     let key = signer.certificate.as_ref().ok_or("the signer's certificate is of another kind")?;
     if !key.verifies(&value(tag::SET, &[parsed.attributes]), parsed.signature) {
         return Err(format!("it was not made with the key of {}", signer.subject));
     }
-    Ok(Signature { signer: signer.clone(), certificates, message: message.to_vec() })
+    Ok(Signature { signer, certificates, message: parsed.whole.to_vec() })
+}
+
+/// The signer's certificate and all that came with it.
+fn signer(parsed: &Parsed<'_>) -> Option<(Identity, Vec<Identity>)> {
+    let certificates: Vec<Identity> = parsed.certificates.iter().filter_map(|der| Identity::from_der(der)).collect();
+    let signer = certificates.iter().find(|identity| {
+        identity.certificate.as_ref().is_some_and(|key| key.issuer == parsed.issuer && key.serial == parsed.serial)
+    })?;
+    Some((signer.clone(), certificates))
 }
 
 struct Parsed<'a> {
+    /// The message without what may be behind it.
+    whole: &'a [u8],
     /// The digest of the executable that is stated.
     image: [u8; 32],
     /// What the signed attributes have the digest of.
@@ -221,7 +282,8 @@ struct Parsed<'a> {
 }
 
 fn parse(message: &[u8]) -> Option<Parsed<'_>> {
-    let mut outer = Reader(Reader(message).expect(tag::SEQUENCE)?.content);
+    let message = Reader(message).expect(tag::SEQUENCE)?;
+    let mut outer = Reader(message.content);
     let kind = outer.next_value()?;
     if kind.whole != SIGNED_DATA {
         return None;
@@ -280,7 +342,7 @@ fn parse(message: &[u8]) -> Option<Parsed<'_>> {
         }
     }
     let message_digest = message_digest.filter(|_| content_type)?;
-    Some(Parsed { image, content, message_digest, certificates, issuer, serial, attributes, signature })
+    Some(Parsed { whole: message.whole, image, content, message_digest, certificates, issuer, serial, attributes, signature })
 }
 
 /// SHA-256, with its NULL or without.
