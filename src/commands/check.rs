@@ -10,6 +10,7 @@ use super::global::Global;
 use crate::error::{Context, Error, IoContext, Result};
 use crate::formats::authenticode::Identity;
 use crate::formats::disk::RawFile;
+use crate::inspect::parts::{self, Part};
 use crate::inspect::{self, Image, Report, Status, Verdict};
 use crate::ui::Ui;
 
@@ -37,12 +38,20 @@ pub struct CheckArguments {
     /// Take an image that is in order but not sealed for broken
     #[arg(long)]
     sealed: bool,
+    /// Show what the image consists of instead: partitions, files, sections, members of the initrd
+    #[arg(long, conflicts_with_all = ["keys", "certificate", "sealed"])]
+    parts: bool,
 }
 
 /// Runs the verb. The result is the exit status.
 pub fn run(arguments: &CheckArguments, global: &Global, _ui: &Ui) -> Result<i32> {
     let trusted = trusted(arguments)?;
     let image: Image = Arc::new(RawFile::open(&arguments.image)?);
+    if arguments.parts {
+        let part = Part::whole(&arguments.image.display().to_string(), image)?;
+        super::print_line(parts::dump(&part)?.trim_end())?;
+        return Ok(0);
+    }
     let report = inspect::check(&image, &trusted).context(arguments.image.display())?;
     if global.json() {
         let mut value = serde_json::to_value(&report).map_err(|error| Error::failed(format!("writing JSON: {error}")))?;
