@@ -54,7 +54,8 @@ pub fn run(arguments: &CheckArguments, global: &Global, _ui: &Ui) -> Result<i32>
     }
     let report = inspect::check(&image, &trusted).context(arguments.image.display())?;
     if global.json() {
-        let mut value = serde_json::to_value(&report).map_err(|error| Error::failed(format!("writing JSON: {error}")))?;
+        let mut value =
+            serde_json::to_value(&report).map_err(|error| Error::failed(format!("writing JSON: {error}")))?;
         if let Some(object) = value.as_object_mut() {
             object.insert("image".into(), arguments.image.display().to_string().into());
         }
@@ -129,7 +130,11 @@ fn certificate(path: &Path) -> Result<Option<Identity>> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
     let mut bytes = Vec::new();
-    std::fs::File::open(path).at("opening", path)?.take(CERTIFICATE_LIMIT).read_to_end(&mut bytes).at("reading", path)?;
+    std::fs::File::open(path)
+        .at("opening", path)?
+        .take(CERTIFICATE_LIMIT)
+        .read_to_end(&mut bytes)
+        .at("reading", path)?;
     if let Ok(der) = CertificateDer::from_pem_slice(&bytes) {
         return Ok(Identity::from_der(&der));
     }

@@ -171,7 +171,8 @@ impl Rebuild<'_> {
         let store = global.store()?;
         let components = Components::new(&store, &net, ui);
         let resolve = |folder: &Path, _: &Place| components.add(folder).map(|component| component.reference.clone());
-        let archives = |archive: &ArchiveReference| super::image_in_file(&store, archive).map(|(reference, _)| reference);
+        let archives =
+            |archive: &ArchiveReference| super::image_in_file(&store, archive).map(|(reference, _)| reference);
         let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve), archives: Some(&archives) };
         let (blueprint, warnings) = blueprint::read(&inputs, options)?;
         super::show_warnings(&warnings, ui);

@@ -153,7 +153,10 @@ fn shortened<'a>(expected: &'a str, found: &'a str) -> (&'a str, &'a str) {
 enum Byte {
     At(u64),
     /// All are equal up to the end of the shorter one.
-    Length { expected: u64, found: u64 },
+    Length {
+        expected: u64,
+        found: u64,
+    },
 }
 
 impl fmt::Display for Byte {
@@ -181,7 +184,8 @@ fn different_byte(expected: &Content, found: &Content) -> Result<Option<Byte>> {
             drop(out);
             file.rewind().at("reading", path)?;
             let expected = RawFile::new(file, path)?;
-            let mut against = Against { expected: Cursor::new(expected), position: 0, differs: None, buffer: Vec::new() };
+            let mut against =
+                Against { expected: Cursor::new(expected), position: 0, differs: None, buffer: Vec::new() };
             match found.write_to(&mut against) {
                 Ok(()) => against.differs,
                 // It stops at the first difference; damage behind that does not matter.

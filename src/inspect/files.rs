@@ -108,7 +108,11 @@ impl Files {
 
 /// The parts of a path, the last one first.
 fn parts(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").rev().map(<[u8]>::to_vec).collect()
+    path.split(|byte| *byte == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .rev()
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use super::parts::{Content, Opened, Part};
 use super::{Image, Kind, container, detect};
 use crate::Arch;
 use crate::error::{Error, Result};
+use crate::formats::authenticode::{Claim, claims};
 use crate::formats::compress::Method;
 use crate::formats::disk::{Cursor, DiskImage};
-use crate::formats::authenticode::{Claim, claims};
 use crate::formats::{gpt, iso9660, pe};
 use crate::outputs::Format;
 use crate::run::kernel_header;
@@ -107,7 +107,8 @@ fn format_of(kind: Kind, image: &Image, whole: &Part) -> Result<Option<Format>> 
         }
         Kind::Iso => {
             let volume = iso9660::Volume::open(image.clone())?;
-            let (bios, efi) = (volume.boot.iter().any(|b| b.platform == 0), volume.boot.iter().any(|b| b.platform == 0xef));
+            let (bios, efi) =
+                (volume.boot.iter().any(|b| b.platform == 0), volume.boot.iter().any(|b| b.platform == 0xef));
             let mut files = 0;
             volume.walk(|_| {
                 files += 1;
@@ -161,13 +162,13 @@ fn look(part: &Part, depth: usize, seen: &mut usize, origin: &mut Origin) -> Res
         return Ok(());
     }
     let machine = match (&part.content, part.kind) {
-        (Content::Image(image), Kind::Uki | Kind::Program) => pe::read(&mut Cursor::new(image)).ok().and_then(|headers| {
-            match headers.machine {
+        (Content::Image(image), Kind::Uki | Kind::Program) => {
+            pe::read(&mut Cursor::new(image)).ok().and_then(|headers| match headers.machine {
                 pe::MACHINE_AMD64 => Some(Arch::Amd64),
                 pe::MACHINE_ARM64 => Some(Arch::Arm64),
                 _ => None,
-            }
-        }),
+            })
+        }
         (Content::Image(image), Kind::Kernel) => {
             let mut head = vec![0; image.size().min(kernel_header::HEAD) as usize];
             image.read_at(&mut head, 0)?;
@@ -182,7 +183,8 @@ fn look(part: &Part, depth: usize, seen: &mut usize, origin: &mut Origin) -> Res
     origin.arch = origin.arch.or(machine);
     let opened = part.open()?;
     if part.kind == Kind::Initrd {
-        let archives = opened.fields.iter().find(|(name, _)| *name == "archives").map_or("", |(_, value)| value.as_str());
+        let archives =
+            opened.fields.iter().find(|(name, _)| *name == "archives").map_or("", |(_, value)| value.as_str());
         origin.compression = origin.compression.or(match archives {
             text if text.contains("zstd") => Some(Method::default()),
             text if text.contains("gzip") => "gzip".parse().ok(),

@@ -8,8 +8,8 @@ use crate::formats::disk::DiskImage;
 use crate::formats::pe::{CERTIFICATES, HEADERS_LIMIT, Headers};
 use crate::store::{Digest, Hasher};
 
-use super::der::{Reader, Value, tag, value};
 use super::certificate::Certificate;
+use super::der::{Reader, Value, tag, value};
 use super::message::{CONTENT_TYPE, INDIRECT_DATA, MESSAGE_DIGEST, SHA256, SIGNED_DATA};
 
 /// Bytes of all signatures, at most; one has 2 KB.
@@ -190,7 +190,8 @@ impl Table {
         while rest.len() >= 8 {
             let entry = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
             let message = rest.get(8..entry).filter(|_| rest[4..8] == [0, 2, 2, 0]);
-            let message = message.ok_or_else(|| refused("an entry of its table is cut off or of another kind".into()))?;
+            let message =
+                message.ok_or_else(|| refused("an entry of its table is cut off or of another kind".into()))?;
             if found.len() == COUNT_LIMIT {
                 return Err(refused("there are more than any firmware reads".into()));
             }
@@ -342,7 +343,17 @@ fn parse(message: &[u8]) -> Option<Parsed<'_>> {
         }
     }
     let message_digest = message_digest.filter(|_| content_type)?;
-    Some(Parsed { whole: message.whole, image, content, message_digest, certificates, issuer, serial, attributes, signature })
+    Some(Parsed {
+        whole: message.whole,
+        image,
+        content,
+        message_digest,
+        certificates,
+        issuer,
+        serial,
+        attributes,
+        signature,
+    })
 }
 
 /// SHA-256, with its NULL or without.

@@ -141,20 +141,15 @@ fn read_segment<R: BufRead>(
         }
         // Buffered: a read of nothing, which an empty file is, ends its block too early.
         Method::Xz => {
-            let mut decoder = io::BufReader::with_capacity(64 << 10, lzma_rust2::XzReader::new_mem_limit(input, false, XZ_MEMORY));
+            let mut decoder =
+                io::BufReader::with_capacity(64 << 10, lzma_rust2::XzReader::new_mem_limit(input, false, XZ_MEMORY));
             archives(&mut decoder, segment, false, summary, each)
         }
     }
 }
 
 /// The archives of one part: one if it is not compressed, all that are in it otherwise.
-fn archives(
-    input: &mut dyn Read,
-    segment: &Segment,
-    one: bool,
-    summary: &mut Summary,
-    each: Each<'_>,
-) -> Result<()> {
+fn archives(input: &mut dyn Read, segment: &Segment, one: bool, summary: &mut Summary, each: Each<'_>) -> Result<()> {
     let wrong = |error: io::Error| match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(inner) => Error::new(inner.exit(), inner.message()),
         None => Error::refused(format!("it is damaged: {error}")),

@@ -148,11 +148,7 @@ impl<I: Read + Seek> Volume<I> {
             next = self.next_cluster(cluster)?;
         }
         if wanted.is_some_and(|wanted| length < wanted) {
-            return Err(refused(&format!(
-                "the chain of /{} has {length} clusters for {} bytes",
-                path(),
-                entry.size
-            )));
+            return Err(refused(&format!("the chain of /{} has {length} clusters for {} bytes", path(), entry.size)));
         }
         Ok(())
     }
@@ -179,7 +175,10 @@ impl<I: Read + Seek> Volume<I> {
         let medium = self.bytes(21, 1)?;
         let first = self.bytes(g.reserved * g.sector, 1)?;
         if first != medium {
-            return Err(refused(&format!("its allocation table begins with {:#04x}, not {:#04x}", first[0], medium[0])));
+            return Err(refused(&format!(
+                "its allocation table begins with {:#04x}, not {:#04x}",
+                first[0], medium[0]
+            )));
         }
         Ok(())
     }

@@ -386,7 +386,8 @@ impl<D: DiskImage> Volume<D> {
                 match &signature {
                     b"CE" if data.len() >= 24 => {
                         let sector = both32(data, "a continuation")?;
-                        let (offset, size) = (both32(&data[8..], "a continuation")?, both32(&data[16..], "a continuation")?);
+                        let (offset, size) =
+                            (both32(&data[8..], "a continuation")?, both32(&data[16..], "a continuation")?);
                         next = Some((u64::from(sector) * SECTOR + u64::from(offset), u64::from(size)));
                     }
                     b"ST" => break,

@@ -33,7 +33,10 @@ static IMAGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         label: "MOBY".into(),
         time: TIME,
         joliet: true,
-        boot: vec![BootImage::Program(b"boot/loader.bin".to_vec()), BootImage::Volume(std::sync::Arc::new(vec![3; 4096]))],
+        boot: vec![
+            BootImage::Program(b"boot/loader.bin".to_vec()),
+            BootImage::Volume(std::sync::Arc::new(vec![3; 4096])),
+        ],
         hybrid: Some(Hybrid { boot_code: Vec::new() }),
     };
     let mut bytes = Vec::new();
@@ -65,7 +68,8 @@ fn everything_is_read() {
     let boot: Vec<_> = volume.boot.iter().map(|image| (image.platform, image.loaded)).collect();
     assert_eq!(boot, [(0, 4), (0xef, 8)]);
     let listed = all(&volume).unwrap();
-    let find = |path: &[u8]| listed.iter().find(|one| one.path == path).unwrap_or_else(|| panic!("{}", path.escape_ascii()));
+    let find =
+        |path: &[u8]| listed.iter().find(|one| one.path == path).unwrap_or_else(|| panic!("{}", path.escape_ascii()));
     let content = |path: &[u8]| {
         let one = find(path);
         let mut bytes = vec![0; one.size as usize];

@@ -38,7 +38,8 @@ impl Walk<'_> {
             );
             Ok((files, Finding::Good(evidence)))
         })?;
-        let asked = words.and_then(|words| words.split_whitespace().rev().find_map(|word| word.strip_prefix("rdinit=")));
+        let asked =
+            words.and_then(|words| words.split_whitespace().rev().find_map(|word| word.strip_prefix("rdinit=")));
         let link = name.replace("initrd", "init");
         let link = if link == name { "init".to_owned() } else { link };
         self.link(&link, |_| match files.initramfs_init(asked) {
@@ -53,7 +54,11 @@ impl Walk<'_> {
             let (digest, index) = index_tar(Cursor::new(Arc::clone(image)), std::io::sink())?;
             let mut files = Files::default();
             let mut parts = Vec::new();
+            let mut blobs = 0u64;
             for entry in &index.entries {
+                if blob(&entry.path, &entry.kind)? {
+                    blobs += 1;
+                }
                 let (kind, target) = match &entry.kind {
                     EntryKind::Folder => (0o040_000, None),
                     EntryKind::File { offset, size, .. } => {
@@ -69,9 +74,10 @@ impl Walk<'_> {
                 files.add(&entry.path, kind | entry.mode, target.as_deref());
             }
             let evidence = format!(
-                "tar, {digest}, {}, headers' checksums right, {} in all",
-                count(index.entries.len() as u64, "entry").replace("entrys", "entries"),
-                bytes_text(index.tar_size)
+                "tar, {digest}, {} names, headers' checksums right, {} in all{}",
+                index.entries.len(),
+                bytes_text(index.tar_size),
+                if blobs > 0 { format!("; {} of OCI as the names say", count(blobs, "blob")) } else { String::new() }
             );
             let because = "nothing vouches for a tar archive".to_owned();
             Ok(((files, parts), Finding::Open(evidence, because)))
@@ -106,6 +112,17 @@ impl Walk<'_> {
     }
 }
 
+/// Whether an entry is a blob of an OCI layout, whose name is the digest of its content (OCI image layout 1.1).
+fn blob(path: &[u8], kind: &EntryKind) -> Result<bool> {
+    let (Some(hex), EntryKind::File { digest, .. }) = (path.strip_prefix(b"blobs/sha256/"), kind) else {
+        return Ok(false);
+    };
+    match digest.hex().as_bytes() == hex {
+        true => Ok(true),
+        false => Err(Error::refused(format!("the blob {} has the digest {}", hex.escape_ascii(), digest.hex()))),
+    }
+}
+
 /// A bzImage says how long it is (Documentation/arch/x86/boot.rst: setup_sects, syssize), and an ARM64 Image how much
 /// memory it takes, which is no less than its file.
 fn check_size(head: &[u8], size: u64) -> Result<()> {
@@ -131,9 +148,8 @@ fn read_initrd(image: &Image) -> Result<(Files, cpio::Summary)> {
     let mut sink = Head::default();
     let input = BufReader::with_capacity(256 << 10, Cursor::new(Arc::clone(image)));
     let summary = cpio::walk(input, |_, member, content| {
-        let damaged = |error: std::io::Error| {
-            Error::refused(format!("\"{}\" is damaged: {error}", member.name.escape_ascii()))
-        };
+        let damaged =
+            |error: std::io::Error| Error::refused(format!("\"{}\" is damaged: {error}", member.name.escape_ascii()));
         let mode = member.header.mode;
         let mut target = Vec::new();
         if mode & 0o170_000 == 0o120_000 && member.header.size <= LINK_LIMIT {

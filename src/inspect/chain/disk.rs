@@ -271,7 +271,10 @@ fn describe(guids: &Guids) -> Result<String> {
     if different.len() != guids.table.entries.len() {
         return Err(Error::refused("two partitions have the same GUID"));
     }
-    Ok(format!("GPT, both copies equal, checksums right; {}; aligned to 1 MiB, none overlaps another", names.join(", ")))
+    Ok(format!(
+        "GPT, both copies equal, checksums right; {}; aligned to 1 MiB, none overlaps another",
+        names.join(", ")
+    ))
 }
 
 /// Reads a volume and checks all that can be wrong with it.

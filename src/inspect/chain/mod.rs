@@ -100,8 +100,7 @@ pub fn check(image: &Image, trusted: &[Identity]) -> Result<Report> {
              initrds and tar archives are known",
         ));
     }
-    let mut walk =
-        Walk { links: Vec::new(), trusted, signers: Vec::new(), verified: HashSet::new(), because: None };
+    let mut walk = Walk { links: Vec::new(), trusted, signers: Vec::new(), verified: HashSet::new(), because: None };
     let broken = walk.image(kind, image).err().map(|Broken(link)| link);
     let verdict = match (broken, walk.because) {
         (Some(link), _) => Verdict::Broken { link },

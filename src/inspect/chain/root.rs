@@ -54,7 +54,9 @@ impl Walk<'_> {
             let kind = detect(&data)?;
             let size = match kind {
                 Kind::Erofs | Kind::Squashfs => file_system_size(kind, &data)?,
-                other => return Err(Error::refused(format!("it is no file system that is known here: {}", other.name()))),
+                other => {
+                    return Err(Error::refused(format!("it is no file system that is known here: {}", other.name())));
+                }
             };
             let covered = superblock.data_blocks * tree::BLOCK;
             if size != covered && !words.lenient {
@@ -124,8 +126,9 @@ fn find(disk: &Disk, named: Option<&str>, guid: Guid, what: &str) -> Result<(u32
             )));
         }
     };
-    disk.partition(&uuid)
-        .ok_or_else(|| Error::refused(format!("{what} is not there: no partition has the PARTUUID {}", uuid.escape_debug())))
+    disk.partition(&uuid).ok_or_else(|| {
+        Error::refused(format!("{what} is not there: no partition has the PARTUUID {}", uuid.escape_debug()))
+    })
 }
 
 /// A tree behind its data, without a root hash: whether they fit each other, and which hash they have.
@@ -187,10 +190,12 @@ fn check_tree(
     let mut block = vec![0; tree::BLOCK as usize];
     hashes.read_at(&mut block, 0)?;
     let expected = superblock.encode();
-    if !lenient
-        && let Some(at) = (0..block.len()).find(|at| block[*at] != expected.get(*at).copied().unwrap_or(0))
-    {
-        return Err(refused(format!("byte {at} is {:#04x} where moby writes {:#04x}", block[at], expected.get(at).copied().unwrap_or(0))));
+    if !lenient && let Some(at) = (0..block.len()).find(|at| block[*at] != expected.get(*at).copied().unwrap_or(0)) {
+        return Err(refused(format!(
+            "byte {at} is {:#04x} where moby writes {:#04x}",
+            block[at],
+            expected.get(at).copied().unwrap_or(0)
+        )));
     }
     for (what, size, needed) in [
         ("root", data.size(), superblock.data_blocks.checked_mul(tree::BLOCK)),
@@ -271,7 +276,11 @@ fn read(kind: Kind, image: &Image) -> Result<(Files, Finding)> {
         format!("squashfs, {inodes} inodes")
     };
     zeros_behind(image, end)?;
-    let evidence = format!("{detail}; {}, {} of content, all of which can be read", count(files.len() as u64, "name"), bytes_text(total));
+    let evidence = format!(
+        "{detail}; {}, {} of content, all of which can be read",
+        count(files.len() as u64, "name"),
+        bytes_text(total)
+    );
     Ok((files, Finding::Good(evidence)))
 }
 

@@ -27,7 +27,9 @@ pub fn tar(image: &Image) -> Result<Opened> {
             EntryKind::File { offset, size, .. } => content = Content::Image(window(image, *offset, *size)?),
             EntryKind::Symlink(target) => fields.push(("target", target.escape_ascii().to_string())),
             EntryKind::HardLink(target) => fields.push(("the same as", format!("/{}", target.escape_ascii()))),
-            EntryKind::CharacterDevice { major, minor } => fields.push(("character device", format!("{major}:{minor}"))),
+            EntryKind::CharacterDevice { major, minor } => {
+                fields.push(("character device", format!("{major}:{minor}")))
+            }
             EntryKind::BlockDevice { major, minor } => fields.push(("block device", format!("{major}:{minor}"))),
             EntryKind::Fifo => fields.push(("type", "named pipe".into())),
         }

@@ -22,7 +22,8 @@ pub fn container(kind: Kind, image: &Image) -> Result<Opened> {
 
 /// Opens a disk with a GPT.
 pub fn gpt(image: &Image) -> Result<Opened> {
-    let found = gpt::read(&mut Cursor::new(image))?.ok_or_else(|| Error::refused("there is no GUID partition table"))?;
+    let found =
+        gpt::read(&mut Cursor::new(image))?.ok_or_else(|| Error::refused("there is no GUID partition table"))?;
     let table = &found.table;
     let sector = table.sector_size.bytes();
     let mut parts = vec![boot_program(image)?];

@@ -110,7 +110,11 @@ pub struct Part {
 impl std::fmt::Debug for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let size = self.content.size();
-        f.debug_struct("Part").field("name", &self.name).field("kind", &self.kind).field("size", &size).finish_non_exhaustive()
+        f.debug_struct("Part")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("size", &size)
+            .finish_non_exhaustive()
     }
 }
 
