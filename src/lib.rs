@@ -13,7 +13,8 @@
 //! | [`outputs`] | `Tree` | named files: `kernel+initrd`, `tar`, ... |
 //!
 //! Beside them: [`component`] builds components into the store, [`deb`] reads Debian archives, [`run`] starts QEMU,
-//! [`net`] is HTTP with retries, [`ui`] shows progress, [`commands`] has one file per verb.
+//! [`inspect`] looks into images that were built, [`net`] is HTTP with retries, [`ui`] shows progress, [`commands`]
+//! has one file per verb.
 
 pub mod arch;
 pub mod blueprint;
@@ -22,6 +23,7 @@ pub mod component;
 pub mod deb;
 pub mod error;
 pub mod formats;
+pub mod inspect;
 pub mod lock;
 pub mod net;
 pub mod outputs;

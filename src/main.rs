@@ -25,6 +25,10 @@ enum Command {
     Cache(commands::cache::CacheArguments),
     /// Pin every image of blueprints to digests
     Lock(commands::lock::LockArguments),
+    /// Walk the boot chain of an image, link by link
+    Check(commands::check::CheckArguments),
+    /// Rebuild an image from its lock and compare
+    Verify(commands::verify::VerifyArguments),
     /// Print the JSON Schema of blueprints and recipes, for editors
     Schema(commands::schema::SchemaArguments),
     /// Make and show keys for Secure Boot
@@ -45,6 +49,8 @@ fn main() -> ExitCode {
         Command::Pkg(pkg) => commands::pkg::run(&pkg, &arguments.global, &ui),
         Command::Cache(cache) => commands::cache::run(&cache, &arguments.global, &ui),
         Command::Lock(lock) => commands::lock::run(&lock, &arguments.global, &ui),
+        Command::Check(check) => commands::check::run(&check, &arguments.global, &ui),
+        Command::Verify(verify) => commands::verify::run(&verify, &arguments.global, &ui),
         Command::Schema(schema) => commands::schema::run(&schema),
         Command::Keys(keys) => commands::keys::run(&keys, &ui),
         Command::Sign(sign) => commands::sign::run(&sign, &ui),

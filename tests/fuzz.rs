@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "formats/sealed.rs"]
+mod sealed;
 #[path = "fuzz/targets.rs"]
 mod targets;
 
@@ -191,6 +193,41 @@ proptest! {
         targets::blueprint(&bytes);
         targets::reference(&bytes);
         targets::lock(&bytes);
+    }
+}
+
+/// Small images of several kinds: a sealed disk, its parts by themselves.
+static GOOD_IMAGES: std::sync::LazyLock<Vec<Vec<u8>>> = std::sync::LazyLock::new(|| {
+    let disk = sealed::disk(sealed::Flaw::None);
+    let mut squashfs = std::io::Cursor::new(Vec::new());
+    moby::formats::squashfs::write(&sealed::tree(true), &mut squashfs, &Default::default()).unwrap();
+    let mut iso = Vec::new();
+    let cd = moby::formats::iso9660::Iso::new(&sealed::tree(true), &Default::default()).unwrap();
+    moby::formats::source::Source::write_to(&cd, &mut iso).unwrap();
+    let esp = disk[1 << 20..2 << 20].to_vec();
+    vec![disk, esp, sealed::root(true), squashfs.into_inner(), iso, sealed::initrd(true)]
+});
+
+proptest! {
+    // Each case reads an image twice.
+    #![proptest_config(ProptestConfig { cases: config().cases / 4, ..config() })]
+
+    #[test]
+    fn images(
+        which in 0usize..6,
+        // Most of what is looked at lies in the first KiB of something.
+        places in prop::collection::vec((0usize..256, 0usize..4096, any::<u8>()), 0..8),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = GOOD_IMAGES[which].clone();
+        for (block, within, value) in places {
+            let at = (block * 4096 + within) % bytes.len();
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        targets::image(&bytes);
     }
 }
 

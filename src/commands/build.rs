@@ -344,7 +344,7 @@ fn check_unpacked(formats: &[Format], arch: Arch) -> Result<()> {
 }
 
 /// The time of what has none of its own: SOURCE_DATE_EPOCH (reproducible-builds.org), else a fixed one.
-fn build_time() -> Result<i64> {
+pub(super) fn build_time() -> Result<i64> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) if !text.is_empty() => {
             text.parse().ok().filter(|time| (0..=i64::from(u32::MAX)).contains(time)).ok_or_else(|| {

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod cache;
+pub mod check;
 pub mod global;
 pub mod keys;
 pub mod lock;
@@ -10,6 +11,7 @@ pub mod pkg;
 pub mod run;
 pub mod schema;
 pub mod sign;
+pub mod verify;
 pub mod watch;
 
 use std::io::{IsTerminal, Write};

@@ -28,6 +28,8 @@ enum Method {
     Prepare(Mutex<Vec<Request>>),
     /// Files that were made from what was collected.
     Signatures(Requests),
+    /// Messages by the digests that they cover, out of an image that is rebuilt.
+    Messages(Vec<(Digest, Vec<u8>)>),
 }
 
 /// A certificate, and how signatures for it are made.
@@ -102,6 +104,12 @@ impl Signing {
         Ok(Signing { certificate: requests.certificate()?, method: Method::Signatures(requests) })
     }
 
+    /// With the PKCS#7 messages of an image that was signed, by the digests that they cover. A program of another digest
+    /// gets room for a signature, and none.
+    pub fn with_messages(certificate: Certificate, messages: Vec<(Digest, Vec<u8>)>) -> Signing {
+        Signing { certificate, method: Method::Messages(messages) }
+    }
+
     /// The certificate.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
@@ -127,6 +135,12 @@ impl Signing {
             requests.push(request);
             return Ok(Arc::new(unsigned.reserve_for(&self.certificate)));
         }
+        if let Method::Messages(messages) = &self.method {
+            return Ok(match messages.iter().find(|(digest, _)| *digest == unsigned.digest()) {
+                Some((_, message)) => Arc::new(unsigned.attach_for(&self.certificate, message)?),
+                None => Arc::new(unsigned.reserve_for(&self.certificate)),
+            });
+        }
         let message = self.message(unsigned.digest())?;
         Ok(Arc::new(unsigned.attach_for(&self.certificate, &message)?))
     }
@@ -138,7 +152,7 @@ impl Signing {
             Method::Key(key) => key.sign(&bytes)?,
             Method::Command(command) => ask(command, &bytes)?,
             Method::Signatures(requests) => requests.signature(program)?,
-            Method::Prepare(_) => return Err(Error::failed("there is no signature yet")),
+            Method::Prepare(_) | Method::Messages(_) => return Err(Error::failed("there is no signature yet")),
         };
         let signature = self.as_der(signature);
         let made = message(program, &self.certificate, &signature);

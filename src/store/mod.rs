@@ -48,6 +48,7 @@ pub use layer_index::{Entry, EntryKind, LayerIndex, Xattrs};
 pub use layout::{Layout, Part};
 pub use list::{Item, ItemKind, Parts, StoredImage};
 pub use manifest::{Descriptor, ImageConfig, Index, Manifest, Platform, media_type};
+pub use tar_index::index_tar;
 pub use used::{Alone, GRACE};
 
 use crate::error::{Error, IoContext, Result};

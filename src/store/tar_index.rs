@@ -23,7 +23,7 @@ const ENTRY_LIMIT: usize = 8 << 20;
 const BLOCK: u64 = 512;
 
 /// Reads `stream` to its end, writes every byte to `copy`, and returns the digest of the whole with its index.
-pub(super) fn index_tar(stream: impl Read, copy: impl Write) -> Result<(Digest, LayerIndex)> {
+pub fn index_tar(stream: impl Read, copy: impl Write) -> Result<(Digest, LayerIndex)> {
     let mut tar = Tar { stream, copy, hasher: Hasher::new(), position: 0, buffer: vec![0; 64 << 10] };
     let mut entries = Vec::new();
     let mut extensions = Extensions::default();
@@ -60,7 +60,7 @@ struct Tar<R, W> {
 
 impl<R: Read, W: Write> Tar<R, W> {
     fn bad(&self, what: impl std::fmt::Display) -> Error {
-        Error::refused(format!("the layer's tar is not readable at byte {}: {what}", self.position))
+        Error::refused(format!("the tar is not readable at byte {}: {what}", self.position))
     }
 
     /// Reads up to `limit` bytes of the stream, keeps and hashes them. 0 at the end.

@@ -98,6 +98,20 @@ pub fn archive(bytes: &[u8]) {
     assert!(names.iter().all(|(_, descriptor)| store.blob_path(&descriptor.digest).is_file()));
 }
 
+/// Images: `moby check` and the tree of parts. A walk ends with its first broken link.
+pub fn image(bytes: &[u8]) {
+    use moby::inspect::{Image, Status, Verdict, check, parts};
+    let image: Image = std::sync::Arc::new(moby::formats::disk::Bytes(bytes.to_vec()));
+    if let Ok(report) = check(&image, &[]) {
+        let broken = report.links.iter().position(|link| link.status == Status::Broken);
+        assert_eq!(broken.is_some(), matches!(report.verdict, Verdict::Broken { .. }));
+        assert!(broken.is_none_or(|at| at + 1 == report.links.len()), "{report:?}");
+    }
+    if let Ok(part) = parts::Part::whole("image", image) {
+        let _ = parts::dump(&part);
+    }
+}
+
 fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }

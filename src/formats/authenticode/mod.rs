@@ -10,9 +10,11 @@ mod image;
 mod key;
 mod message;
 mod pem;
+mod reader;
 
 pub use certificate::{Certificate, SelfSigned};
 pub use image::{Reserved, Signed, Unsigned};
 pub use key::{Algorithm, Key};
 pub use message::{detached, detached_file, message, message_size, sign, to_be_signed};
 pub use pem::pem;
+pub use reader::{Claim, Found, Identity, Signature, claims, read};

@@ -5,8 +5,10 @@
 
 mod format;
 mod reader;
+mod segments;
 mod writer;
 
 pub use format::{FILE_LIMIT, FileType, Header};
 pub use reader::{Member, Reader, dump};
+pub use segments::{Method, Segment, Summary, walk};
 pub use writer::Writer;

@@ -5,7 +5,9 @@
 //! and hands the rest out in order, so that the bytes do not depend on where the source file has its holes or on the
 //! number of threads. Identifiers that other programs draw at random come from an [`Identity`].
 
+mod cursor;
 mod deflate;
+mod extents;
 mod field;
 mod identity;
 mod output;
@@ -17,7 +19,9 @@ pub(in crate::formats) mod testing;
 
 use std::ops::Range;
 
+pub use cursor::Cursor;
 pub(in crate::formats) use deflate::Deflate;
+pub use extents::Extents;
 pub(in crate::formats) use field::{be16, be32, be64, le16, le32, le64, put};
 pub use identity::Identity;
 pub use output::Output;
@@ -45,6 +49,20 @@ pub trait DiskImage: Send + Sync {
 }
 
 impl<T: DiskImage + ?Sized> DiskImage for &T {
+    fn size(&self) -> u64 {
+        (**self).size()
+    }
+
+    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
+        (**self).next_data(offset)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        (**self).read_at(buffer, offset)
+    }
+}
+
+impl<T: DiskImage + ?Sized> DiskImage for std::sync::Arc<T> {
     fn size(&self) -> u64 {
         (**self).size()
     }

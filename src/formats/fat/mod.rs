@@ -5,6 +5,7 @@
 //! one piece; the crates that exist write through a block device in random order (fatfs, which is unmaintained and
 //! stamps the clock unless told) or bring a second copy of the whole tree.
 
+mod check;
 mod format;
 mod grow;
 mod layout;
@@ -12,6 +13,7 @@ mod name;
 mod reader;
 mod writer;
 
+pub use check::Checked;
 pub use format::{Geometry, Kind};
 pub use grow::grow;
 pub use reader::{FileReader, Listed, Volume, dump};

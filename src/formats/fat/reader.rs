@@ -16,12 +16,12 @@ const DEPTH_LIMIT: usize = 64;
 /// A volume that was opened.
 #[derive(Debug)]
 pub struct Volume<I> {
-    image: I,
+    pub(super) image: I,
     /// Where the volume begins in the image.
     start: u64,
-    geometry: Geometry,
-    tables: u64,
-    root_cluster: u32,
+    pub(super) geometry: Geometry,
+    pub(super) tables: u64,
+    pub(super) root_cluster: u32,
     id: u32,
     /// The sector of the allocation table that was read last, and its number.
     cached: (u64, Vec<u8>),
@@ -36,7 +36,7 @@ pub struct Listed {
     pub folder: bool,
     /// Bytes; 0 for folders.
     pub size: u32,
-    cluster: u32,
+    pub(super) cluster: u32,
 }
 
 impl<I: Read + Seek> Volume<I> {
@@ -175,7 +175,7 @@ impl<I: Read + Seek> Volume<I> {
     }
 
     /// Bytes of a folder.
-    fn folder(&mut self, cluster: u32) -> Result<Vec<u8>> {
+    pub(super) fn folder(&mut self, cluster: u32) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         if cluster == 0 {
             let Geometry { sector, reserved, table_sectors, root_sectors, .. } = self.geometry;
@@ -195,7 +195,7 @@ impl<I: Read + Seek> Volume<I> {
         Ok(bytes)
     }
 
-    fn seek(&mut self, offset: u64) -> Result<()> {
+    pub(super) fn seek(&mut self, offset: u64) -> Result<()> {
         self.image.seek(SeekFrom::Start(self.start + offset)).map(|_| ()).map_err(input)
     }
 
@@ -208,7 +208,7 @@ impl<I: Read + Seek> Volume<I> {
     }
 
     /// The cluster that follows; `None` at the end of the chain.
-    fn next_cluster(&mut self, cluster: u32) -> Result<Option<u32>> {
+    pub(super) fn next_cluster(&mut self, cluster: u32) -> Result<Option<u32>> {
         // The last eight values end a chain.
         let end = self.geometry.kind.end_of_chain() - 7;
         Ok(Some(self.entry(cluster)?).filter(|entry| *entry < end))
@@ -315,7 +315,7 @@ fn decode(boot: &[u8; BOOT_SECTOR_SIZE], size: u64) -> Result<(Geometry, u64, u3
 
 /// The entries of a folder but ".", ".." and the label. A long name that does not belong to the entry behind it is
 /// left aside, as every driver does.
-fn entries(bytes: &[u8], above: &str) -> Vec<Listed> {
+pub(super) fn entries(bytes: &[u8], above: &str) -> Vec<Listed> {
     let mut out = Vec::new();
     let mut long: Vec<(u8, [u16; 13])> = Vec::new();
     for entry in bytes.chunks_exact(ENTRY_SIZE as usize) {
@@ -375,11 +375,11 @@ fn short_name(short: &[u8; 11]) -> String {
     if extension.is_empty() { base } else { format!("{base}.{extension}") }
 }
 
-fn refused(what: &str) -> Error {
+pub(super) fn refused(what: &str) -> Error {
     Error::refused(format!("this is no FAT volume, or a damaged one: {what}"))
 }
 
-fn input(error: io::Error) -> Error {
+pub(super) fn input(error: io::Error) -> Error {
     Error::failed(format!("reading the image: {error}"))
 }
 

@@ -11,8 +11,10 @@ mod format;
 mod hybrid;
 mod layout;
 mod name;
+mod reader;
 mod rock_ridge;
 mod writer;
 
 pub use hybrid::Hybrid;
+pub use reader::{Bootable, Kind, Listed, Volume};
 pub use writer::{BootImage, Iso, Options};
