@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::global::Global;
 use super::sign::SignArguments;
+use super::shared_cache::SharedCacheArguments;
 use super::watch::{self, Watched};
 use crate::Arch;
 use crate::blueprint::{self, ArchiveReference, Input, Place, ReadOptions};
@@ -97,6 +98,7 @@ pub struct BuildArguments {
     run_arguments: Vec<String>,
     #[command(flatten)]
     sign: SignArguments,
+    shared: SharedCacheArguments,
     /// Taken for LinuxKit's sake: no list of materials is written
     #[arg(long, hide = true)]
     no_sbom: bool,
@@ -189,7 +191,8 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
         })
     };
     let store = global.store()?;
-    let components = Components::new(&store, &net, ui);
+    let shared = arguments.shared.open(&store, &net, ui)?;
+    let components = Components::new(&store, &net, ui).sharing(&shared);
     let resolve = |folder: &Path, _: &Place| {
         watched.add(folder);
         let component = components.add(folder)?;
@@ -268,6 +271,7 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     if let (Some(folder), Some(signing)) = (&arguments.sign.sign_prepare, &signing) {
         super::sign::explain(&Requests::write(folder, requests, signing.certificate())?, ui);
     }
+    shared.send()?;
     Ok(files)
 }
 

@@ -10,6 +10,7 @@ pub mod pkg;
 pub mod run;
 pub mod schema;
 pub mod sign;
+pub mod shared_cache;
 pub mod watch;
 
 use std::io::{IsTerminal, Write};
