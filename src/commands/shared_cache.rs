@@ -18,12 +18,20 @@ use crate::ui::Ui;
 pub struct SharedCacheArguments {
     /// Cache to read: a reference, type=registry,ref=REF or type=local,src=DIR, with ,trust=components its component
     /// images are taken without a lock; may be repeated
-    #[arg(long, value_name = "CACHE")]
+    #[arg(long, value_name = "CACHE", value_parser = typed::<From>)]
     cache_from: Vec<From>,
     /// Cache to write: a reference, type=registry,ref=REF or type=local,dest=DIR; with ,mode=min no component images,
     /// with ,ignore-error=true failures are warnings; may be repeated
-    #[arg(long, value_name = "CACHE")]
+    #[arg(long, value_name = "CACHE", value_parser = typed::<To>)]
     cache_to: Vec<To>,
+}
+
+/// Reads a flag's value; the hint goes into the one line that is shown of it.
+fn typed<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: Error| match error.hint_text() {
+        Some(hint) => format!("{}; {hint}", error.message()),
+        None => error.message().to_owned(),
+    })
 }
 
 #[derive(Clone, Debug)]

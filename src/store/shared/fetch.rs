@@ -43,7 +43,7 @@ impl SharedCaches<'_> {
                 for (p, piece) in bundles[*b].pieces.iter().enumerate().filter(|(p, _)| here(*b, *p)) {
                     match described.get(&piece.key) {
                         Some(descriptor) => orders.push((*b, p, descriptor)),
-                        None => cache.refuse(&bundles[*b]),
+                        None => drop(cache.refuse(&bundles[*b])),
                     }
                 }
             }
@@ -145,9 +145,9 @@ impl Cache<'_, '_> {
         }
     }
 
-    /// The next build that sends shall replace it.
-    fn refuse(&self, bundle: &Bundle) {
-        self.caches.memory().refused.insert(bundle.tag());
+    /// The next build that sends shall replace it. Whether that is new.
+    fn refuse(&self, bundle: &Bundle) -> bool {
+        self.caches.memory().refused.insert(bundle.tag())
     }
 
     /// Fetches one piece, has it looked through, and puts it into the store.
@@ -163,9 +163,10 @@ impl Cache<'_, '_> {
         match fetched {
             Ok(Some(checked)) => return Some(checked),
             // The registry was cleaned up meanwhile.
-            Ok(None) => self.refuse(bundle),
+            Ok(None) => drop(self.refuse(bundle)),
+            // One warning for each bundle is enough.
+            Err(error) if error.exit() == Exit::Refused && !self.refuse(bundle) => {}
             Err(error) if error.exit() == Exit::Refused => {
-                self.refuse(bundle);
                 self.caches.ui.warn(format!(
                     "{} has wrong data for {}, which is not used but made here: {}",
                     self.source.place,
@@ -209,7 +210,6 @@ impl Cache<'_, '_> {
             (None, Place::Folder(_)) => None,
         };
         let Some(file) = file else { return Ok(None) };
-        span.advance(descriptor.size);
         drop(span);
         let span = self.caches.ui.span("verify", &bundle.name);
         let opened = std::fs::File::open(file.path()).at("opening", file.path())?;
