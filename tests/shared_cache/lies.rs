@@ -94,6 +94,10 @@ fn lies_are_not_used() {
         if number > 1 {
             continue;
         }
+        // What the first cache has wrong comes from the second.
+        let place = machine("x");
+        build(&place, &[&source, &from(&cache)]).0.nothing_made();
+        same(&first, &place);
         // Who may write there puts it right.
         let healer = machine("x");
         build(&healer, &[&source, &to(&lying)]);

@@ -2,6 +2,7 @@
 //!
 //! Nothing here fails a build: what a cache does not have, or has wrong, is made as without it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use tempfile::NamedTempFile;
@@ -24,11 +25,9 @@ impl SharedCaches<'_> {
         wanted: &(dyn Fn(usize, usize) -> bool + Sync),
         verify: &Verify<'_>,
     ) -> Result<Vec<(usize, usize, Checked)>> {
-        let mut came = Vec::new();
+        let (mut came, mut known) = (Vec::new(), BTreeSet::new());
         for (number, (source, layout)) in self.sources.iter().enumerate() {
-            let here = |bundle: usize, piece: usize| {
-                wanted(bundle, piece) && !came.iter().any(|(b, p, _)| (*b, *p) == (bundle, piece))
-            };
+            let here = |bundle: usize, piece: usize| wanted(bundle, piece) && !known.contains(&(bundle, piece));
             let lacking: Vec<usize> =
                 (0..bundles.len()).filter(|b| (0..bundles[*b].pieces.len()).any(|p| here(*b, p))).collect();
             if lacking.is_empty() || !self.is_alive(number, source, layout.as_ref()) {
@@ -56,6 +55,7 @@ impl SharedCaches<'_> {
                 let found = cache.piece(&bundles[*b], *p, descriptor, &|file| verify(*b, *p, file), &task);
                 found.map(|checked| (*b, *p, checked))
             })?;
+            known.extend(fetched.iter().flatten().map(|(b, p, _)| (*b, *p)));
             came.extend(fetched.into_iter().flatten());
         }
         Ok(came)
@@ -126,7 +126,7 @@ struct Cache<'c, 'a> {
 
 impl Cache<'_, '_> {
     /// What the cache says that a bundle consists of.
-    fn manifest(&self, bundle: &Bundle) -> Option<std::collections::BTreeMap<Digest, Descriptor>> {
+    fn manifest(&self, bundle: &Bundle) -> Option<BTreeMap<Digest, Descriptor>> {
         let tag = bundle.tag();
         let bytes = match (self.layout, &self.source.place) {
             (Some(layout), _) => layout.find(&tag).map_or(Ok(None), |named| layout.document(&named.digest)),
