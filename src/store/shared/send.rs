@@ -1,7 +1,7 @@
 //! What a build made or took, to the caches that it writes: only what is not there.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tempfile::NamedTempFile;
 
@@ -45,11 +45,17 @@ impl SharedCaches<'_> {
         let parcels = self.parcels(target.components);
         let _span = self.ui.span("share", target.place.to_string());
         let sent = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
         let send = |parcel: &Parcel| {
+            // What failed once fails again, after as long a wait.
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             let new = match &target.place {
-                Place::Registry(repository) => self.to_registry(repository, parcel)?,
-                Place::Folder(folder) => self.to_folder(&Store::open(folder)?, parcel)?,
+                Place::Registry(repository) => self.to_registry(repository, parcel),
+                Place::Folder(folder) => Store::open(folder).and_then(|cache| self.to_folder(&cache, parcel)),
             };
+            let new = new.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
             sent.fetch_add(usize::from(new), Ordering::Relaxed);
             Ok(())
         };
