@@ -145,7 +145,8 @@ impl<'a> Components<'a> {
         let _span = self.ui.span("component", &component.reference);
         let manifest = self.build(component, arch, pins).context(format_args!("building {}", component.reference))?;
         self.store.set_name(&name, manifest.clone())?;
-        self.used(component, arch, &manifest, true);
+        // What a lock's packages gave is older than what a cache may have of the recipe.
+        self.used(component, arch, &manifest, pins.is_none());
         Ok(Built { name, manifest, reused: false })
     }
 

@@ -68,7 +68,7 @@ impl<'s> Initrd<'s> {
         let mut there: Vec<Option<Checked>> = pool.install(looked)?;
         segments::bring(tree, (KIND, &chunks, &keys), options, &mut there)?;
         let lacking = || chunks.iter().zip(&there).filter(|(_, there)| there.is_none()).map(|(chunk, _)| chunk);
-        let total: u64 = lacking().map(|chunk| size(chunk)).sum();
+        let total: u64 = lacking().map(size).sum();
         let task = lacking().next().map(|_| options.ui.task("compress", "initrd", Some(total)));
         let segments = pool.install(|| {
             let chunks = chunks.par_iter().zip(&keys).zip(there);

@@ -70,7 +70,8 @@ fn lies_are_not_used() {
         plain[at] ^= 1;
         zstd(&plain)
     };
-    let lies: [(&str, &(dyn Fn(usize, Vec<u8>) -> Vec<u8> + Sync)); 8] = [
+    type Lie<'l> = &'l dyn Fn(usize, Vec<u8>) -> Vec<u8>;
+    let lies: [(&str, Lie<'_>); 8] = [
         ("another content", &|_, bytes| flip(&bytes, 300)),
         ("another header", &|_, bytes| flip(&bytes, 21)),
         ("another trailer", &|_, bytes| flip(&bytes, inflated(&bytes).len() - 8)),
