@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::global::Global;
-use super::sign::SignArguments;
 use super::shared_cache::SharedCacheArguments;
+use super::sign::SignArguments;
 use super::watch::{self, Watched};
 use crate::Arch;
 use crate::blueprint::{self, ArchiveReference, Input, Place, ReadOptions};
@@ -98,6 +98,7 @@ pub struct BuildArguments {
     run_arguments: Vec<String>,
     #[command(flatten)]
     sign: SignArguments,
+    #[command(flatten)]
     shared: SharedCacheArguments,
     /// Taken for LinuxKit's sake: no list of materials is written
     #[arg(long, hide = true)]

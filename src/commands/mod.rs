@@ -9,8 +9,8 @@ pub mod measure;
 pub mod pkg;
 pub mod run;
 pub mod schema;
-pub mod sign;
 pub mod shared_cache;
+pub mod sign;
 pub mod watch;
 
 use std::io::{IsTerminal, Write};
