@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::global::Global;
+use super::shared_cache::SharedCacheArguments;
 use super::sign::SignArguments;
 use super::watch::{self, Watched};
 use crate::Arch;
@@ -97,6 +98,8 @@ pub struct BuildArguments {
     run_arguments: Vec<String>,
     #[command(flatten)]
     sign: SignArguments,
+    #[command(flatten)]
+    shared: SharedCacheArguments,
     /// Taken for LinuxKit's sake: no list of materials is written
     #[arg(long, hide = true)]
     no_sbom: bool,
@@ -189,7 +192,8 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
         })
     };
     let store = global.store()?;
-    let components = Components::new(&store, &net, ui);
+    let shared = arguments.shared.open(&store, &net, ui)?;
+    let components = Components::new(&store, &net, ui).sharing(&shared);
     let resolve = |folder: &Path, _: &Place| {
         watched.add(folder);
         let component = components.add(folder)?;
@@ -268,6 +272,7 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     if let (Some(folder), Some(signing)) = (&arguments.sign.sign_prepare, &signing) {
         super::sign::explain(&Requests::write(folder, requests, signing.certificate())?, ui);
     }
+    shared.send()?;
     Ok(files)
 }
 

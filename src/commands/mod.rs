@@ -10,6 +10,7 @@ pub mod measure;
 pub mod pkg;
 pub mod run;
 pub mod schema;
+pub mod shared_cache;
 pub mod sign;
 pub mod verify;
 pub mod watch;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::global::Global;
+use super::shared_cache::SharedCacheArguments;
 use crate::Arch;
 use crate::component::{Component, Components, ContentTag, Overrides, Tagging, embedded};
 use crate::error::{Error, IoContext, Result};
@@ -114,6 +115,8 @@ struct BuildArguments {
     /// Taken for LinuxKit's sake: no list of materials is written
     #[arg(long, hide = true)]
     sbom_scanner: Option<String>,
+    #[command(flatten)]
+    shared: SharedCacheArguments,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -235,7 +238,9 @@ fn build(arguments: &BuildArguments, push: bool, rules: &Rules, global: &Global,
         return Err(Error::usage("--release is about what is sent to a registry").hint("add --push"));
     }
     let (store, net) = (global.store()?, global.net(ui)?);
-    let components = Components::new(&store, &net, ui).with_overrides(rules.overrides(Some(arguments))?);
+    let shared = arguments.shared.open(&store, &net, ui)?;
+    let overrides = rules.overrides(Some(arguments))?;
+    let components = Components::new(&store, &net, ui).with_overrides(overrides).sharing(&shared);
     let registry = Registry::new(&net);
     for folder in &arguments.folders.folders {
         let component = components.add(folder)?;
@@ -271,6 +276,7 @@ fn build(arguments: &BuildArguments, push: bool, rules: &Rules, global: &Global,
             self::push(&components, &component, &outside, arguments.release.as_deref(), &store, &registry)?;
         }
     }
+    shared.send()?;
     Ok(0)
 }
 

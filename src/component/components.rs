@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::image::{MATERIALS_LABEL, Materials};
 use super::materials::Source;
 use super::{Component, Overrides, embedded};
 use crate::Arch;
@@ -11,7 +12,8 @@ use crate::blueprint::Reference;
 use crate::error::{Context, Error, Result};
 use crate::lock::LoaderPins;
 use crate::net::Net;
-use crate::store::{Descriptor, Digest, Store};
+use crate::store::shared::SharedCaches;
+use crate::store::{Descriptor, Digest, ImageConfig, Manifest, Store};
 use crate::ui::Ui;
 
 /// The components of a build.
@@ -23,6 +25,7 @@ pub struct Components<'a> {
     overrides: Overrides,
     known: Mutex<BTreeMap<Reference, Arc<Component>>>,
     pub(super) loader_pins: OnceLock<LoaderPins>,
+    shared: Option<&'a SharedCaches<'a>>,
 }
 
 /// A package that a component is to be built from, and no other of its name.
@@ -57,6 +60,7 @@ impl<'a> Components<'a> {
             overrides: Overrides::default(),
             known: Mutex::default(),
             loader_pins: OnceLock::new(),
+            shared: None,
         }
     }
 
@@ -70,6 +74,17 @@ impl<'a> Components<'a> {
     pub fn with_overrides(mut self, overrides: Overrides) -> Components<'a> {
         self.overrides = overrides;
         self
+    }
+
+    /// The same, with caches that other machines have a part in.
+    pub fn sharing(mut self, shared: &'a SharedCaches<'a>) -> Components<'a> {
+        self.shared = Some(shared);
+        self
+    }
+
+    /// The caches that other machines have a part in.
+    pub fn shared(&self) -> Option<&'a SharedCaches<'a>> {
+        self.shared
     }
 
     /// Reads a component's folder and remembers it under its reference, which is returned. A folder that is not there
@@ -121,11 +136,53 @@ impl<'a> Components<'a> {
         let name = format!("{}-{arch}", component.canonical()?);
         if !again && let Some(manifest) = self.in_store(component, arch)? {
             self.ui.span("component", &component.reference).reused();
+            self.used(component, arch, &manifest, false);
+            return Ok(Built { name, manifest, reused: true });
+        }
+        if !again && let Some(manifest) = self.from_shared(component, arch, None)? {
             return Ok(Built { name, manifest, reused: true });
         }
         let _span = self.ui.span("component", &component.reference);
         let manifest = self.build(component, arch, pins).context(format_args!("building {}", component.reference))?;
         self.store.set_name(&name, manifest.clone())?;
+        // What a lock's packages gave is older than what a cache may have of the recipe.
+        self.used(component, arch, &manifest, pins.is_none());
         Ok(Built { name, manifest, reused: false })
     }
+
+    /// The component's image out of a shared cache: the one that a lock names by its manifest, else what a trusted cache
+    /// has of the recipe. It has its name in the store then.
+    pub fn from_shared(
+        &self,
+        component: &Component,
+        arch: Arch,
+        locked: Option<&Digest>,
+    ) -> Result<Option<Descriptor>> {
+        let Some(shared) = self.shared else { return Ok(None) };
+        let name = &component.reference;
+        let Some(manifest) = shared.component(name, &component.hash, arch, locked) else { return Ok(None) };
+        if locked.is_none() && recipe_of(self.store, &manifest)?.is_none_or(|recipe| recipe != component.hash) {
+            self.ui.warn(format!("a shared cache has an image for {name} that was made from something else"));
+            return Ok(None);
+        }
+        self.ui.span("component", name).reused();
+        self.store.set_name(&format!("{}-{arch}", component.canonical()?), manifest.clone())?;
+        self.used(component, arch, &manifest, false);
+        Ok(Some(manifest))
+    }
+
+    /// Notes what a build takes, for the caches that it fills.
+    pub fn used(&self, component: &Component, arch: Arch, manifest: &Descriptor, built: bool) {
+        if let Some(shared) = self.shared {
+            shared.used_component(&component.hash, arch, manifest, built);
+        }
+    }
+}
+
+/// The hash of the recipe that an image says it was made from.
+fn recipe_of(store: &Store, manifest: &Descriptor) -> Result<Option<String>> {
+    let manifest: Manifest = store.read_json(&manifest.digest)?;
+    let config: ImageConfig = store.read_json(&manifest.config.digest)?;
+    let label = config.config.labels.get(MATERIALS_LABEL);
+    Ok(label.and_then(|text| serde_json::from_str::<Materials>(text).ok()).map(|materials| materials.recipe))
 }

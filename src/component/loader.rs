@@ -26,6 +26,10 @@ impl Components<'_> {
         if let Ok(manifest) = self.store.describe(&locked)
             && self.store.has_image(&manifest)
         {
+            self.used(&component, arch, &manifest, false);
+            return Ok(Built { name: format!("{key}@{locked}"), manifest, reused: true });
+        }
+        if let Some(manifest) = self.from_shared(&component, arch, Some(&locked))? {
             return Ok(Built { name: format!("{key}@{locked}"), manifest, reused: true });
         }
         let built = match platform.packages.is_empty() {

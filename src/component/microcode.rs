@@ -13,7 +13,7 @@ use crate::blueprint::Ucode;
 use crate::error::{Error, IoContext, Result};
 use crate::formats::cpio::{FileType, Header, Writer};
 use crate::rootfs::{Content, Inode, Kind, Meta, Tree, write_error};
-use crate::store::{Hasher, Store};
+use crate::store::{Checked, Hasher, Store};
 
 /// Derived data of this kind holds archives of microcode; the number goes up when their bytes would change.
 const KIND: &str = "microcode-1";
@@ -58,20 +58,21 @@ pub fn image(tree: &Tree, store: &Store, time: i64) -> Result<Tree> {
         blobs.iter().for_each(|blob| hasher.field(blob.digest.as_bytes()));
     }
     let key = hasher.finish();
-    let path = match store.derived(KIND, &key) {
-        Some(path) => path,
+    let Checked { path, size, digest } = match store.checked(KIND, &key, |_| ())? {
+        Some(there) => there,
         None => {
             let file = store.temporary_file()?;
             let mut out = std::io::BufWriter::new(file.as_file());
             write(&parts, &mut out)?;
             out.flush().at("writing", file.path())?;
             drop(out);
-            store.put_derived(KIND, &key, file)?
+            store.put_checked(KIND, &key, file)?
         }
     };
     let mut image = Tree::new(time);
     let origin = image.inode(image.root()).origin;
-    let inode = Inode { meta: Meta::root(0o644, time), kind: Kind::File(Content::host_file(&path)?), origin };
+    let content = Content::part(path.as_path().into(), 0, size, digest);
+    let inode = Inode { meta: Meta::root(0o644, time), kind: Kind::File(content), origin };
     image.insert(Ucode::FILE.as_bytes(), inode, &Meta::root(0o755, time))?;
     Ok(image)
 }

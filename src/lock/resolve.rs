@@ -107,10 +107,14 @@ impl Resolver<'_> {
     pub(super) fn component(&self, component: &Component, entry: Option<&LockEntry>) -> Result<LockedImage> {
         let platform = entry.and_then(|entry| entry.platforms.get(&self.arch));
         let locked = platform.and_then(|platform| platform.manifest);
-        if let Some(manifest) = locked
-            && let Some(image) = self.by_digest(&manifest)?
-        {
-            return Ok(image);
+        if let Some(manifest) = locked {
+            if let Some(image) = self.by_digest(&manifest)? {
+                self.components.used(component, self.arch, &image.manifest, false);
+                return Ok(image);
+            }
+            if let Some(manifest) = self.components.from_shared(component, self.arch, Some(&manifest))? {
+                return self.open(manifest).context(&component.reference);
+            }
         }
         let built = match platform.filter(|platform| locked.is_some() && !platform.packages.is_empty()) {
             Some(platform) => self.pinned(component, platform)?,

@@ -11,61 +11,80 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::file::holds;
-use super::{Options, OutputFile, System};
+use super::{Options, OutputFile, System, segments};
 use crate::error::{Error, IoContext, Result};
 use crate::formats::compress::Compressor;
 use crate::formats::cpio::{self, FileType, Header};
 use crate::formats::source::{Joined, Source};
 use crate::rootfs::write_error;
 use crate::rootfs::{Content, InodeId, Kind, Tree};
-use crate::store::{Digest, Hasher};
+use crate::store::{Checked, Digest, Hasher};
 use crate::ui::Task;
 
 /// Content of one archive in bytes, more only where a single file is larger. At 8 MiB a component's last, smaller
 /// archive costs less than 1 % of size against a single one.
 const CHUNK: u64 = 8 << 20;
 /// Derived data of this kind holds compressed archives; the number goes up when their bytes would change.
-const KIND: &str = "cpio-2";
+const KIND: &str = "cpio-3";
 /// The attribute of file capabilities, which a newc archive cannot hold.
 const CAPABILITY: &[u8] = b"security.capability";
 
 /// One name in an archive.
-struct Name {
-    path: Vec<u8>,
-    inode: InodeId,
-    header: Header,
+pub(super) struct Name {
+    pub(super) path: Vec<u8>,
+    pub(super) inode: InodeId,
+    pub(super) header: Header,
     /// Of several names of a file, only the last carries the content.
-    with_content: bool,
+    pub(super) with_content: bool,
 }
 
 /// Names that are compressed together.
-type Chunk = Vec<Name>;
+pub(super) type Chunk = Vec<Name>;
 
 /// An initrd whose archives are all in the store.
 #[derive(Debug)]
 pub struct Initrd<'s> {
     microcode: Option<&'s Content>,
-    segments: Vec<PathBuf>,
+    segments: Vec<Checked>,
 }
 
 impl<'s> Initrd<'s> {
-    /// Compresses what is not in the store yet.
+    /// Compresses what is neither in the store nor in a cache that is shared with others.
     pub fn make(system: &'s System, options: &Options<'_>) -> Result<Initrd<'s>> {
         let tree = system.initramfs.as_ref().unwrap_or(&system.tree);
         let chunks = chunks(tree, options)?;
-        let total = chunks.iter().flatten().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum();
-        let task = options.ui.task("compress", "initrd", Some(total));
         let threads = options.compression.threads(rayon::current_num_threads());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|error| Error::failed(format!("starting {threads} threads: {error}")))?;
-        let segments = pool
-            .install(|| chunks.par_iter().map(|chunk| segment(tree, chunk, options, &task)).collect::<Result<_>>())?;
+        let keys: Vec<Digest> = chunks.iter().map(|chunk| key(tree, chunk, options)).collect();
+        let damaged = |path: &Path| options.ui.warn(format!("{} is damaged; it is made again", path.display()));
+        let looked = || keys.par_iter().map(|key| options.store.checked(KIND, key, damaged)).collect::<Result<_>>();
+        let mut there: Vec<Option<Checked>> = pool.install(looked)?;
+        segments::bring(tree, (KIND, &chunks, &keys), options, &mut there)?;
+        let lacking = || chunks.iter().zip(&there).filter(|(_, there)| there.is_none()).map(|(chunk, _)| chunk);
+        let total: u64 = lacking().map(size).sum();
+        let task = lacking().next().map(|_| options.ui.task("compress", "initrd", Some(total)));
+        let segments = pool.install(|| {
+            let chunks = chunks.par_iter().zip(&keys).zip(there);
+            let made = chunks.map(|((chunk, key), there)| {
+                let span = options.ui.span("compress", chunk_name(tree, chunk));
+                span.advance(size(chunk));
+                match there {
+                    Some(there) => {
+                        span.reused();
+                        Ok(there)
+                    }
+                    None => segment(tree, chunk, key, options, task.as_ref()),
+                }
+            });
+            made.collect::<Result<_>>()
+        })?;
         Ok(Initrd { microcode: system.kernel.as_ref().and_then(|kernel| kernel.ucode.as_ref()), segments })
     }
 
@@ -81,7 +100,7 @@ impl<'s> Initrd<'s> {
             microcode.copy_to(out)?;
             out.write_all(self.padding()).map_err(write_error)?;
         }
-        for path in &self.segments {
+        for Checked { path, .. } in &self.segments {
             let file = File::open(path).at("opening", path)?;
             out.append_file(&file, path)?;
         }
@@ -92,7 +111,7 @@ impl<'s> Initrd<'s> {
     pub fn is_in(&self, path: &Path) -> bool {
         let microcode = self.microcode.into_iter().map(Content::open);
         let padding = std::iter::once_with(|| Ok(Box::new(self.padding()) as Box<dyn Read + Send>));
-        let segments = self.segments.iter().map(|path| {
+        let segments = self.segments.iter().map(|Checked { path, .. }| {
             let file = File::open(path).at("opening", path)?;
             Ok(Box::new(file) as Box<dyn Read + Send>)
         });
@@ -106,46 +125,48 @@ impl<'s> Initrd<'s> {
             parts.push(Arc::new(microcode.clone()));
             parts.push(Arc::new(self.padding().to_vec()));
         }
-        let contents = self.segments.par_iter().map(|path| Content::host_file(path)).collect::<Result<Vec<_>>>()?;
-        parts.extend(contents.into_iter().map(|content| Arc::new(content) as Arc<dyn Source>));
+        parts.extend(self.segments.iter().map(|segment| {
+            let Checked { path, size, digest } = segment;
+            Arc::new(Content::part(path.as_path().into(), 0, *size, *digest)) as Arc<dyn Source>
+        }));
         Ok(Joined(parts))
     }
 }
 
-/// The path of a chunk's compressed archive in the store, made now if it is not there.
-fn segment(tree: &Tree, chunk: &Chunk, options: &Options<'_>, task: &Task) -> Result<PathBuf> {
-    let content = |name: &Name| match &tree.inode(name.inode).kind {
-        Kind::File(content) => Some(content.clone()),
-        Kind::Symlink(target) => Some(Content::bytes(target.as_ref())),
+/// What a name carries.
+pub(super) fn content(tree: &Tree, name: &Name) -> Option<Content> {
+    match &tree.inode(name.inode).kind {
+        Kind::File(content) if name.with_content => Some(content.clone()),
+        Kind::Symlink(target) if name.with_content => Some(Content::bytes(target.as_ref())),
         _ => None,
-    };
-    let size: u64 = chunk.iter().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum();
-    let key = key(chunk, content, options);
-    let span = options.ui.span("compress", chunk_name(tree, chunk));
-    span.advance(size);
-    if let Some(path) = options.store.derived(KIND, &key) {
-        task.advance(size);
-        span.reused();
-        return Ok(path);
     }
+}
+
+/// Bytes of content in a chunk.
+pub(super) fn size(chunk: &Chunk) -> u64 {
+    chunk.iter().filter(|n| n.with_content).map(|n| u64::from(n.header.size)).sum()
+}
+
+/// Compresses a chunk into the store.
+fn segment(tree: &Tree, chunk: &Chunk, key: &Digest, options: &Options<'_>, task: Option<&Task>) -> Result<Checked> {
     let file = options.store.temporary_file()?;
     let compressor = Compressor::new(io::BufWriter::with_capacity(128 << 10, file.as_file()), options.compression);
     let mut archive = cpio::Writer::new(compressor.map_err(write_error)?);
     for name in chunk {
         archive.start(&name.path, name.header).map_err(write_error)?;
-        if let Some(content) = content(name).filter(|_| name.with_content) {
+        if let Some(content) = content(tree, name) {
             content.copy_to(&mut archive)?;
-            task.advance(content.size);
+            task.inspect(|task| task.advance(content.size));
         }
         archive.pad().map_err(write_error)?;
     }
     let done = archive.finish().and_then(Compressor::finish).and_then(|mut out| out.flush());
     done.map_err(write_error)?;
-    options.store.put_derived(KIND, &key, file)
+    options.store.put_checked(KIND, key, file)
 }
 
 /// What people know a chunk by.
-fn chunk_name(tree: &Tree, chunk: &Chunk) -> String {
+pub(super) fn chunk_name(tree: &Tree, chunk: &Chunk) -> String {
     let first = chunk.first().map(|name| tree.inode(name.inode));
     match first {
         Some(inode) if matches!(inode.kind, Kind::Folder(_)) => "folders".to_owned(),
@@ -155,13 +176,15 @@ fn chunk_name(tree: &Tree, chunk: &Chunk) -> String {
 }
 
 /// The digest of everything that a chunk's bytes depend on.
-fn key(chunk: &Chunk, content: impl Fn(&Name) -> Option<Content>, options: &Options<'_>) -> Digest {
+fn key(tree: &Tree, chunk: &Chunk, options: &Options<'_>) -> Digest {
     let mut hasher = Hasher::new();
     hasher.field(options.compression.to_string().as_bytes());
+    // Another version of a compressor gives other bytes, and the cache may be that of another machine.
+    hasher.field(options.compression.version().as_bytes());
     for name in chunk {
         hasher.field(&name.path);
         hasher.update(&name.header.encode());
-        if let Some(content) = content(name).filter(|_| name.with_content) {
+        if let Some(content) = content(tree, name) {
             hasher.update(content.digest.as_bytes());
         }
     }
@@ -229,7 +252,7 @@ fn chunks(tree: &Tree, options: &Options<'_>) -> Result<Vec<Chunk>> {
 }
 
 /// What is compressed together: a component, and all entries of the `files` section.
-fn component(location: &str) -> &str {
+pub(super) fn component(location: &str) -> &str {
     if location.starts_with("files[") { "files" } else { location }
 }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{Format, Options, System, Target};
 use crate::Arch;
 use crate::error::{Error, IoContext, Result};
+use crate::store::shared::SharedCaches;
 use crate::store::{Digest, Hasher};
 
 /// Derived data of this kind holds the notes; the number goes up when their form changes.
@@ -93,7 +94,9 @@ pub fn write(
     write: impl FnOnce() -> Result<Vec<PathBuf>>,
 ) -> Result<Vec<PathBuf>> {
     let Some(key) = key(format, system, target, options)? else { return write() };
-    if let Some(files) = unchanged(&key, system.arch, options) {
+    // A cache that is to be filled wants to know what went in.
+    let is_wanted = options.components.shared().is_some_and(SharedCaches::are_written);
+    if !is_wanted && let Some(files) = unchanged(&key, system.arch, options) {
         // For make and the like they are as new as if they had been written.
         if files.iter().all(|path| touch(path)) {
             note(&key, files.clone(), kept_loaders(&key, options), options)?;

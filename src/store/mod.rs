@@ -17,6 +17,7 @@
 
 mod archive;
 mod blobs;
+mod checked;
 mod collect;
 mod derived;
 pub mod digest;
@@ -31,6 +32,7 @@ pub mod manifest;
 mod names;
 pub mod registry;
 mod remembered;
+pub mod shared;
 mod tar_index;
 mod used;
 
@@ -39,6 +41,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use blobs::BlobWriter;
+pub use checked::Checked;
 pub use collect::{Collected, Limits};
 pub use digest::{Digest, Hasher};
 pub use docker::LocalDocker;

@@ -23,7 +23,7 @@ use crate::component::toolchain::unpack;
 use crate::error::{Context, Error, IoContext, Result};
 use crate::formats::tar::{Member, MemberKind, Writer};
 use crate::rootfs::{Content, Kind, Tree, flatten, write_error};
-use crate::store::{Digest, Hasher, Store, Xattrs};
+use crate::store::{Checked, Digest, Hasher, Store, Xattrs};
 use crate::ui::Ui;
 
 /// Derived data of this kind holds compiled kernels; the number goes up when the way they are compiled changes.
@@ -61,8 +61,9 @@ pub fn compile(order: &Order<'_>, store: &Store, ui: &Ui) -> Result<Tree> {
     let (name, source) = source(order.source)?;
     let tools = host_tools::find(order.arch, &options)?;
     let key = key(order, &source, &options, &tools);
-    let path = match store.derived(KIND, &key) {
-        Some(path) => path,
+    let damaged = |path: &Path| ui.warn(format!("{} is damaged; it is compiled again", path.display()));
+    let Checked { path, size, digest } = match store.checked(KIND, &key, damaged)? {
+        Some(there) => there,
         None => {
             let task = ui.task("compile", format!("{name} for {}", order.arch), None);
             let folder = store.temporary_folder()?;
@@ -73,11 +74,10 @@ pub fn compile(order: &Order<'_>, store: &Store, ui: &Ui) -> Result<Tree> {
             let file = store.temporary_file()?;
             build.collect(file.as_file())?;
             drop(task);
-            store.put_derived(KIND, &key, file)?
+            store.put_checked(KIND, &key, file)?
         }
     };
-    let Content { size, digest, .. } = Content::host_file(&path)?;
-    flatten(&[store.archive_in_file(&path.into(), 0, size, &digest)?], order.time)
+    flatten(&[store.archive_in_file(&path.as_path().into(), 0, size, &digest)?], order.time)
 }
 
 /// Name and content of the only source in a tree.

@@ -14,7 +14,7 @@ use super::{elf, profile, target_triple};
 use crate::Arch;
 use crate::component::source::Sources;
 use crate::error::{Error, IoContext, Result};
-use crate::store::{Digest, Hasher, Store};
+use crate::store::{Checked, Digest, Hasher, Store};
 use crate::ui::Ui;
 
 /// The number goes up when the same sources give another program.
@@ -123,13 +123,14 @@ impl Toolchain {
         let profile = profile::release(&manifest);
         let digest = sources.digest(&folder)?;
         let key = self.key(&digest, &profile, order);
-        if let Some(path) = store.derived(KIND, &key) {
-            return self.built(path);
+        let damaged = |path: &Path| ui.warn(format!("{} is damaged; it is compiled again", path.display()));
+        if let Some(there) = store.checked(KIND, &key, damaged)? {
+            return Ok(self.built(there));
         }
         let place = self.place(store, &folder)?;
         let _lock = lock(&place)?;
-        if let Some(path) = store.derived(KIND, &key) {
-            return self.built(path);
+        if let Some(there) = store.checked(KIND, &key, damaged)? {
+            return Ok(self.built(there));
         }
         if sources.copy(&folder, &place.join("source"))? != digest {
             return Err(Error::failed(format!("{} changed while it was read", folder.display())).hint("build again"));
@@ -146,8 +147,11 @@ impl Toolchain {
         self.warn_of_paths(&made, &[&place, store.root()], order, ui)?;
         let mut file = store.temporary_file()?;
         let mut from = File::open(&made).at("opening", &made)?;
-        io::copy(&mut from, &mut file).at("copying", &made)?;
-        self.built(store.put_derived(KIND, &key, file)?)
+        let size = io::copy(&mut Read::by_ref(&mut from).take(PROGRAM_LIMIT + 1), &mut file).at("copying", &made)?;
+        if size > PROGRAM_LIMIT {
+            return Err(Error::failed(format!("the program {} is larger than {PROGRAM_LIMIT} bytes", made.display())));
+        }
+        Ok(self.built(store.put_checked(KIND, &key, file)?))
     }
 
     fn key(&self, sources: &Digest, profile: &[String], order: Order<'_>) -> Digest {
@@ -164,14 +168,9 @@ impl Toolchain {
         hasher.finish()
     }
 
-    fn built(&self, path: PathBuf) -> Result<BuiltProgram> {
-        let file = File::open(&path).at("opening", &path)?;
-        let mut hasher = Hasher::new();
-        let size = io::copy(&mut file.take(PROGRAM_LIMIT + 1), &mut hasher).at("reading", &path)?;
-        if size > PROGRAM_LIMIT {
-            return Err(Error::failed(format!("the program {} is larger than {PROGRAM_LIMIT} bytes", path.display())));
-        }
-        Ok(BuiltProgram { file: path, digest: hasher.finish(), size, toolchain: self.identity.clone() })
+    fn built(&self, there: Checked) -> BuiltProgram {
+        let Checked { path: file, size, digest } = there;
+        BuiltProgram { file, digest, size, toolchain: self.identity.clone() }
     }
 
     /// The folder where these sources are compiled with this toolchain.

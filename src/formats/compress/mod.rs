@@ -29,7 +29,7 @@ const GZIP_LEVEL: u32 = 6;
 /// The kernel's decoder of initramfs frames takes windows of up to 8 MiB (lib/decompress_unzstd.c). Of 2 MiB, and with
 /// smaller tables than the levels' own, a thread at level 9 needs 6 MiB instead of 23, and 78 % of the time, for 1.3 %
 /// more bytes of Debian's modules; at level 19 it needs 18 MiB instead of 85, for 0.3 % more bytes.
-const ZSTD_WINDOW_LOG: u32 = 21;
+pub const ZSTD_WINDOW_LOG: u32 = 21;
 /// Levels from here on find matches by a hash table that is as large as memory allows.
 const ZSTD_HASH_LEVEL: i32 = 5;
 /// Levels from here on find matches by a tree beside it.
@@ -45,6 +45,16 @@ impl Default for Method {
 }
 
 impl Method {
+    /// Which code compresses. Two versions may give different bytes for the same content and level.
+    pub fn version(self) -> String {
+        match self {
+            Method::None => String::new(),
+            // zlib-rs does not say which one it is; each version of this program has one.
+            Method::Gzip(_) => concat!("moby ", env!("CARGO_PKG_VERSION")).to_owned(),
+            Method::Zstd(_) => format!("zstd {}", zstd::zstd_safe::version_string()),
+        }
+    }
+
     /// How many threads may compress at once on a machine with `threads` of them, so that memory stays bounded.
     pub fn threads(self, threads: usize) -> usize {
         // Measured, with the buffers around a compressor and what the C library keeps of those before it.

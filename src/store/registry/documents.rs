@@ -15,7 +15,7 @@ use crate::store::{Descriptor, Digest, Index, Manifest, Store};
 pub(super) const DOCUMENT_LIMIT: u64 = 4 << 20;
 
 /// Both kinds of manifest and both kinds of index.
-const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";

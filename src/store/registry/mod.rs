@@ -12,6 +12,7 @@
 //! | `layout.rs` | an image as it is, for several platforms |
 //! | `layer.rs` | one layer, hashed and inflated while it arrives |
 //! | `push.rs` | an image to a registry |
+//! | `artefact.rs` | what is no image |
 //!
 //! Reading goes through [`crate::net`], writing through `oci-client`. That crate cannot do the reading: it reads
 //! manifests, tokens and errors of any size into memory, shows no headers of a refusal (so no `Retry-After`), does
@@ -19,6 +20,7 @@
 //!
 //! Not supported: Docker's schema 1 manifests, layers that lie elsewhere (`urls`), identity tokens, sha512 digests.
 
+mod artefact;
 mod authorization;
 mod credentials;
 mod documents;
@@ -35,6 +37,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use reqwest::header::HeaderValue;
 
+pub(super) use artefact::not_its_digest;
 pub(super) use documents::{choose_platform, read_document};
 pub use name::ImageName;
 pub use platforms::Platforms;

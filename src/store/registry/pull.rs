@@ -38,10 +38,22 @@ impl Registry<'_> {
     /// Content whose digest or size is wrong is fetched a second time, then asked of the next server, then refused
     /// (exit status 3).
     pub fn pull(&self, store: &Store, name: &ImageName, arch: Arch) -> Result<Descriptor> {
+        let (named, descriptor) = self.pull_unnamed(store, name, arch)?;
+        store.set_name(&name.to_string(), named)?;
+        Ok(descriptor)
+    }
+
+    /// The same without a name in the store. Gives what the reference names, and the manifest for the architecture.
+    pub(in crate::store) fn pull_unnamed(
+        &self,
+        store: &Store,
+        name: &ImageName,
+        arch: Arch,
+    ) -> Result<(Descriptor, Descriptor)> {
         self.pull_image(store, name, arch).map_err(|error| error.context(format_args!("pulling {name}")))
     }
 
-    fn pull_image(&self, store: &Store, name: &ImageName, arch: Arch) -> Result<Descriptor> {
+    fn pull_image(&self, store: &Store, name: &ImageName, arch: Arch) -> Result<(Descriptor, Descriptor)> {
         let Chosen { named, manifest, descriptor } = self.choose(store, name, arch)?;
         let config = self.pull_config(store, name, &manifest.config)?;
         if !config.architecture.is_empty() && ![arch.name(), arch.kernel_name()].contains(&config.architecture.as_str())
@@ -66,8 +78,7 @@ impl Registry<'_> {
             })
             .collect();
         self.pull_layers(store, name, wanted)?;
-        store.set_name(&name.to_string(), named)?;
-        Ok(descriptor)
+        Ok((named, descriptor))
     }
 
     pub(super) fn pull_config(&self, store: &Store, name: &ImageName, descriptor: &Descriptor) -> Result<ImageConfig> {

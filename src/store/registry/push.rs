@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -86,6 +87,10 @@ impl Registry<'_> {
             return Err(Error::failed(format!("the blob {} is not in the store", blob.digest))
                 .hint("pull or build the image again"));
         }
+        self.push_file(target, &store.blob_path(&blob.digest), blob)
+    }
+
+    fn push_file(&self, target: &mut Target<'_>, path: &Path, blob: &Descriptor) -> Result<()> {
         let digest = blob.digest.to_string();
         let reference = target.reference(&digest);
         let there = self.sent(target, |client| {
@@ -100,11 +105,7 @@ impl Registry<'_> {
         self.sent(target, |client| {
             let (reference, digest, size) = (reference.clone(), digest.clone(), blob.size);
             let moved = Arc::new(AtomicU64::new(0));
-            let pieces = File::open(store.blob_path(&blob.digest)).map(|file| Pieces {
-                file,
-                task: task.clone(),
-                moved: moved.clone(),
-            });
+            let pieces = File::open(path).map(|file| Pieces { file, task: task.clone(), moved: moved.clone() });
             async move {
                 let stream = futures_util::stream::iter(pieces?.map(|piece| Ok(piece?.into())));
                 while_moving(&moved, client.push_blob_stream(&reference, stream, &digest, Some(size))).await
@@ -121,7 +122,16 @@ impl Registry<'_> {
         descriptor: &Descriptor,
         reference: &str,
     ) -> Result<()> {
-        let bytes = store.read_document(&descriptor.digest)?;
+        self.push_bytes(target, store.read_document(&descriptor.digest)?, descriptor, reference)
+    }
+
+    fn push_bytes(
+        &self,
+        target: &mut Target<'_>,
+        bytes: Vec<u8>,
+        descriptor: &Descriptor,
+        reference: &str,
+    ) -> Result<()> {
         let kind = HeaderValue::from_str(&descriptor.media_type)
             .map_err(|_| Error::failed(format!("the media type of {} cannot be sent", descriptor.digest)))?;
         let reference = target.reference(reference);
@@ -205,6 +215,41 @@ impl Registry<'_> {
             (None, Some(Password { user, password })) => RegistryAuth::Basic(user, password),
             (None, None) => RegistryAuth::Anonymous,
         })
+    }
+}
+
+/// Sends several things to one repository, with the credentials of the first.
+pub(in crate::store) struct Pusher<'p, 'a> {
+    registry: &'p Registry<'a>,
+    target: Target<'p>,
+}
+
+impl<'a> Registry<'a> {
+    /// Opens the repository that `name` lies in.
+    pub(in crate::store) fn pusher<'p>(&'p self, name: &'p ImageName) -> Result<Pusher<'p, 'a>> {
+        if self.net.options().offline {
+            return Err(Failure::offline(&name.registry).into());
+        }
+        let endpoint = self.origin(&name.registry)?;
+        let target = Target { client: self.push_client(&endpoint, name)?, endpoint, name };
+        Ok(Pusher { registry: self, target })
+    }
+}
+
+impl Pusher<'_, '_> {
+    /// Sends an image for one architecture from the store, under a tag.
+    pub(in crate::store) fn image(&mut self, store: &Store, manifest: &Descriptor, tag: &str) -> Result<()> {
+        self.registry.push_image(&mut self.target, store, manifest, tag)
+    }
+
+    /// Sends a file as a blob, if the registry does not have it.
+    pub(in crate::store) fn file(&mut self, path: &Path, blob: &Descriptor) -> Result<()> {
+        self.registry.push_file(&mut self.target, path, blob)
+    }
+
+    /// Sends a manifest under a tag.
+    pub(in crate::store) fn manifest(&mut self, bytes: Vec<u8>, descriptor: &Descriptor, tag: &str) -> Result<()> {
+        self.registry.push_bytes(&mut self.target, bytes, descriptor, tag)
     }
 }
 
