@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use moby::store::Digest;
 use support::machine::{Finished, available, cache_dir, moby};
 
-const FORMATS: &str = "kernel+initrd,tar,docker,tar-kernel-initrd,uki,raw-efi,squashfs,erofs";
+const FORMATS: &str = "kernel+initrd,tar,docker,tar-kernel-initrd,uki,raw-efi,squashfs,erofs,iso-efi,oci";
 
 /// The digests of all files in a folder.
 fn outputs(dir: &Path) -> BTreeMap<String, Digest> {
@@ -28,7 +28,7 @@ fn outputs(dir: &Path) -> BTreeMap<String, Digest> {
             (name, Digest::of(&fs::read(entry.path()).unwrap()))
         })
         .collect();
-    assert_eq!(found.len(), 10, "{found:?}");
+    assert_eq!(found.len(), 12, "{found:?}");
     found
 }
 

@@ -626,13 +626,9 @@ mod tests {
             tree.insert(path.as_bytes(), inode, &Meta::root(0o755, 0)).unwrap();
             tree.clone()
         };
-        let system = |tree| System {
-            tree,
-            kernel: None,
-            arch: Arch::Arm64,
-            root: None,
-            disk: Default::default(),
-            initramfs: None,
+        let system = |tree| {
+            let (root, disk, initramfs) = (None, Default::default(), None);
+            System { tree, kernel: None, arch: Arch::Arm64, root, disk, initramfs }
         };
         // What is below boot/ is in no initrd.
         insert("boot/large", 6 << 30);
