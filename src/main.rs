@@ -20,7 +20,7 @@ enum Command {
     /// Build images from blueprints
     Build(Box<commands::build::BuildArguments>),
     /// Build components by themselves
-    Pkg(commands::pkg::PkgArguments),
+    Pkg(Box<commands::pkg::PkgArguments>),
     /// Look after the store of images
     Cache(commands::cache::CacheArguments),
     /// Pin every image of blueprints to digests

@@ -195,7 +195,7 @@ impl Decoder<'_, '_> {
         let size = if *text == "rest" { Some(DataSize::Rest) } else { parse(&text).map(DataSize::Bytes) };
         if size.is_none() {
             let diagnostic = text.place.mistake(format!("`size`: `{}` is no size", shorten(&text)));
-            let help = self.diagnostics.suggest(&text, ["rest"].into_iter());
+            let help = self.diagnostics.suggest(&text, ["rest"]);
             self.push(diagnostic.help(help.unwrap_or_else(|| "write `rest`, `512M` or `2G`".to_owned())));
         }
         size.map(|size| text.map(|_| size))

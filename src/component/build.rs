@@ -26,7 +26,7 @@ impl Components<'_> {
         let mut materials = Materials { recipe: component.hash.clone(), ..Materials::default() };
         let recipe = &component.recipe;
         if let Some(dockerfile) = &recipe.dockerfile {
-            return self.from_dockerfile(component, dockerfile, arch);
+            return self.build_dockerfile(component, dockerfile, arch);
         }
         let mut tree = match &recipe.kernel {
             Some(kernel) => self.kernel(component, kernel, arch, pins, &mut materials)?,

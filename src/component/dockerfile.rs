@@ -44,7 +44,7 @@ struct Order<'a> {
 
 impl Components<'_> {
     /// Has a component's Dockerfile built, and puts the image in the store.
-    pub(super) fn from_dockerfile(
+    pub(super) fn build_dockerfile(
         &self,
         component: &Component,
         dockerfile: &Dockerfile,

@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use crate::lock::{LOADERS, LoaderPins, LockedPackage, LockedPlatform, lock_key};
 use crate::store::Digest;
 
+/// What a lock has of a loader: its entry, and the manifest in it.
+type Locked = (LockedPlatform, Digest);
+
 impl Components<'_> {
     /// Says what the lock of this build has of loaders. Only the first call counts.
     pub fn pin_loaders(&self, pins: LoaderPins) {
@@ -74,11 +77,7 @@ impl Components<'_> {
     }
 
     /// A loader, its name in locks, and what is locked of it for an architecture.
-    fn known_loader(
-        &self,
-        name: &str,
-        arch: Arch,
-    ) -> Result<(Arc<Component>, String, Option<(LockedPlatform, Digest)>)> {
+    fn known_loader(&self, name: &str, arch: Arch) -> Result<(Arc<Component>, String, Option<Locked>)> {
         if !LOADERS.contains(&name) {
             return Err(Error::failed(format!("{name} is not in the list of loaders that locks know")));
         }

@@ -79,7 +79,8 @@ impl Resolver<'_> {
         }
         let mut layout = Layout::default();
         for arch in Arch::ALL {
-            if !wanted.iter().any(|wanted| takes(wanted, arch)) && !(wanted.is_empty() && arch == self.arch) {
+            let asked = wanted.iter().any(|wanted| takes(wanted, arch));
+            if !asked && (arch != self.arch || !wanted.is_empty()) {
                 continue;
             }
             let manifest = Descriptor { platform: None, ..built(arch)? };

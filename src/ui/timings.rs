@@ -67,7 +67,7 @@ impl Timings {
     /// Everything that has ended, by its beginning.
     pub fn units(&self) -> Vec<Unit> {
         let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        units.sort_by(|a, b| (a.start, std::cmp::Reverse(a.end)).cmp(&(b.start, std::cmp::Reverse(b.end))));
+        units.sort_by_key(|unit| (unit.start, std::cmp::Reverse(unit.end)));
         units
     }
 }

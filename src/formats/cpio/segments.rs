@@ -255,7 +255,10 @@ mod tests {
         .concat()
     }
 
-    fn read(bytes: &[u8]) -> Result<(Vec<(String, Vec<u8>)>, Summary)> {
+    /// Names and contents.
+    type Members = Vec<(String, Vec<u8>)>;
+
+    fn read(bytes: &[u8]) -> Result<(Members, Summary)> {
         let mut found = Vec::new();
         let summary = walk(bytes, |_, member, content| {
             let mut bytes = Vec::new();
