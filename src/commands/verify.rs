@@ -70,7 +70,11 @@ pub fn run(arguments: &VerifyArguments, global: &Global, ui: &Ui) -> Result<i32>
     let looking = ui.span("look", path.to_string());
     let found = origin(&image).or_else(|error| {
         // Damage is what a comparison is for, if it is known what to compare with.
-        if arguments.format.is_some() { Ok(Origin::default()) } else { Err(error.context(&path)) }
+        if arguments.format.is_some() {
+            Ok(Origin::default())
+        } else {
+            Err(error.context(&path).hint("with --format it is compared all the same"))
+        }
     })?;
     drop(looking);
     let format = match &arguments.format {
@@ -182,11 +186,11 @@ impl Rebuild<'_> {
         components.pin_loaders(LoaderPins::new(&place, lock.as_ref(), true));
         let time = super::build::build_time()?;
         let (lock, components) = (lock.as_ref(), &components);
-        let (pull, docker) = (false, None);
-        let resolver = Resolver { store: &store, net: &net, arch, pull, lock, locked: true, docker, components };
+        let (pull, docker, input) = (false, None, None);
+        let resolver = Resolver { store: &store, net: &net, arch, pull, lock, locked: true, docker, input, components };
         let locked = resolver.lock(blueprint)?;
         let decompress_kernel = arguments.decompress_kernel;
-        let system = assemble(&locked, Assembling { store: &store, ui, arch, time, decompress_kernel })?;
+        let system = assemble(&locked, Assembling { store: &store, ui, arch, time, decompress_kernel, input })?;
         let name = origin.name.clone().filter(|name| is_plain(name)).unwrap_or_else(|| "image".to_owned());
         let target = Target::Base(folder.join(name));
         let compression = arguments.compression.or(origin.compression).unwrap_or_default();
