@@ -255,7 +255,9 @@ mod tests {
         .concat()
     }
 
-    fn read(bytes: &[u8]) -> Result<(Vec<(String, Vec<u8>)>, Summary)> {
+    type Named = (String, Vec<u8>);
+
+    fn read(bytes: &[u8]) -> Result<(Vec<Named>, Summary)> {
         let mut found = Vec::new();
         let summary = walk(bytes, |_, member, content| {
             let mut bytes = Vec::new();

@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(file.places().collect::<Vec<_>>(), [10..30, 100..110, 5..6]);
         let expected = [&bytes[10..30], &bytes[100..110], &bytes[5..6]].concat();
         assert_eq!(content(&file).unwrap(), expected);
-        assert!(Extents::new(Bytes(bytes.clone()), [10..20], 11).is_err());
-        assert!(Extents::new(Bytes(bytes), [250..257], 1).is_err());
+        assert!(Extents::new(Bytes(bytes.clone()), std::iter::once(10..20), 11).is_err());
+        assert!(Extents::new(Bytes(bytes), std::iter::once(250..257), 1).is_err());
     }
 }

@@ -434,10 +434,8 @@ impl Ridge {
                     self.serial = both32(&data[32..], "a serial number")?;
                 }
             }
-            b"NM" if !data.is_empty() => {
-                if data[0] & 6 == 0 {
-                    self.name.get_or_insert_default().extend_from_slice(&data[1..]);
-                }
+            b"NM" if data.first().is_some_and(|flags| flags & 6 == 0) => {
+                self.name.get_or_insert_default().extend_from_slice(&data[1..]);
             }
             b"PN" if data.len() >= 16 => {
                 let (high, low) = (both32(data, "a device")?, both32(&data[8..], "a device")?);
