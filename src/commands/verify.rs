@@ -70,7 +70,11 @@ pub fn run(arguments: &VerifyArguments, global: &Global, ui: &Ui) -> Result<i32>
     let looking = ui.span("look", path.to_string());
     let found = origin(&image).or_else(|error| {
         // Damage is what a comparison is for, if it is known what to compare with.
-        if arguments.format.is_some() { Ok(Origin::default()) } else { Err(error.context(&path)) }
+        if arguments.format.is_some() {
+            Ok(Origin::default())
+        } else {
+            Err(error.context(&path).hint("with --format it is compared all the same"))
+        }
     })?;
     drop(looking);
     let format = match &arguments.format {

@@ -255,10 +255,9 @@ mod tests {
         .concat()
     }
 
-    /// Names and contents.
-    type Members = Vec<(String, Vec<u8>)>;
+    type Named = (String, Vec<u8>);
 
-    fn read(bytes: &[u8]) -> Result<(Members, Summary)> {
+    fn read(bytes: &[u8]) -> Result<(Vec<Named>, Summary)> {
         let mut found = Vec::new();
         let summary = walk(bytes, |_, member, content| {
             let mut bytes = Vec::new();
