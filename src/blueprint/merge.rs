@@ -34,9 +34,10 @@ impl Blueprint {
 
 impl Root {
     fn merge(&mut self, later: Root) {
-        let Root { kind, verity, signature, on_failure } = later;
+        let Root { kind, verity, compression, signature, on_failure } = later;
         overrule(&mut self.kind, kind);
         overrule(&mut self.verity, verity);
+        overrule(&mut self.compression, compression);
         overrule(&mut self.signature, signature);
         overrule(&mut self.on_failure, on_failure);
     }

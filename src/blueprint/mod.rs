@@ -67,7 +67,7 @@ pub use parse::parse;
 pub use reference::{DEFAULT_REGISTRY, Reference, Unparseable};
 pub use resources::{BlockIo, Cpu, DeviceRule, Memory, Network, RESOURCES, Resources, ThrottleDevice, WeightDevice};
 pub use rlimit::{RLIMITS, Rlimit};
-pub use root::{OnFailure, ROOT, Root, RootSignature, RootType};
+pub use root::{OnFailure, ROOT, Root, RootCompression, RootSignature, RootType};
 pub use runtime::{BindNamespaces, Interface, RUNTIME, Runtime};
 pub use source::{Origin, Place, Source, Spanned};
 pub use template::{Archives, Resolver, Templates};

@@ -13,6 +13,8 @@ pub struct Root {
     pub kind: Option<Spanned<RootType>>,
     /// See [`Root::verity`].
     pub verity: Option<Spanned<bool>>,
+    /// See [`Root::compressed`].
+    pub compression: Option<Spanned<RootCompression>>,
     /// See [`Root::signature_required`].
     pub signature: Option<Spanned<RootSignature>>,
     /// What stage1 does if it finds no root.
@@ -29,6 +31,16 @@ pub enum RootType {
     Squashfs,
     /// The initrd, which the kernel unpacks into memory.
     Initrd,
+}
+
+/// How the files of a root on a disk are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RootCompression {
+    /// As the type of file system does by default.
+    #[default]
+    Default,
+    /// As they are.
+    None,
 }
 
 /// Whether the kernel itself checks a signature of the root hash.
@@ -66,6 +78,13 @@ impl RootType {
     }
 }
 
+impl RootCompression {
+    /// The word of blueprints.
+    pub fn word(self) -> &'static str {
+        COMPRESSION_WORDS.iter().find(|(_, value)| *value == self).map_or("default", |(word, _)| word)
+    }
+}
+
 impl RootSignature {
     /// The word of blueprints.
     pub fn word(self) -> &'static str {
@@ -85,6 +104,11 @@ impl Root {
         self.kind() != RootType::Initrd && self.verity.as_ref().is_none_or(|verity| verity.value)
     }
 
+    /// Whether files are compressed: yes, unless it is switched off.
+    pub fn compressed(&self) -> bool {
+        self.compression.as_ref().is_none_or(|compression| compression.value == RootCompression::Default)
+    }
+
     /// Whether the kernel opens the root only with a signature of its root hash.
     pub fn signature_required(&self) -> bool {
         self.verity() && self.signature.as_ref().is_some_and(|signature| signature.value == RootSignature::Required)
@@ -93,6 +117,8 @@ impl Root {
 
 const TYPE_WORDS: [(&str, RootType); 3] =
     [("erofs", RootType::Erofs), ("squashfs", RootType::Squashfs), ("initrd", RootType::Initrd)];
+const COMPRESSION_WORDS: [(&str, RootCompression); 2] =
+    [("default", RootCompression::Default), ("none", RootCompression::None)];
 const SIGNATURE_WORDS: [(&str, RootSignature); 2] =
     [("optional", RootSignature::Optional), ("required", RootSignature::Required)];
 const ON_FAILURE_WORDS: [(&str, OnFailure); 3] =
@@ -104,6 +130,12 @@ pub static ROOT: Table = Table {
     keys: &[
         Key::new("type", Shape::Word(&["erofs", "squashfs", "initrd"]), "what the root is").or(IfAbsent::Text("erofs")),
         Key::new("verity", Shape::Bool, "check everything that is read of it with dm-verity").or(IfAbsent::Bool(true)),
+        Key::new(
+            "compression",
+            Shape::Word(&["default", "none"]),
+            "how files are stored: LZ4 or Zstandard, or as they are",
+        )
+        .or(IfAbsent::Text("default")),
         Key::new("signature", Shape::Word(&["optional", "required"]), "whether the kernel wants its root hash signed")
             .or(IfAbsent::Text("optional")),
         Key::new("onfailure", Shape::Word(&["halt", "poweroff", "reboot"]), "what to do if there is no root")
@@ -118,6 +150,9 @@ impl Decoder<'_, '_> {
         let root = Root {
             kind: fields.get("type").and_then(|node| self.word(node, "`type` of the root", &TYPE_WORDS)),
             verity: fields.get("verity").and_then(|node| self.bool(node, "`verity`")),
+            compression: fields
+                .get("compression")
+                .and_then(|node| self.word(node, "`compression` of the root", &COMPRESSION_WORDS)),
             signature: fields.get("signature").and_then(|node| self.word(node, "`signature`", &SIGNATURE_WORDS)),
             on_failure: fields.get("onfailure").and_then(|node| self.word(node, "`onfailure`", &ON_FAILURE_WORDS)),
         };

@@ -107,6 +107,7 @@ fn root_value(root: &Root) -> Value {
     let mut map = MapBuilder::default();
     map.maybe("type", root.kind.as_ref().map(|kind| Value::text(kind.value.word())));
     map.maybe("verity", root.verity.as_ref().map(|verity| Value::Bool(verity.value)));
+    map.maybe("compression", root.compression.as_ref().map(|kind| Value::text(kind.value.word())));
     map.maybe("signature", root.signature.as_ref().map(|signature| Value::text(signature.value.word())));
     map.maybe("onfailure", root.on_failure.as_ref().map(|word| Value::text(word.value.word())));
     map.build()

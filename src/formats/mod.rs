@@ -19,6 +19,7 @@ pub mod mbr;
 pub mod oci;
 pub mod ova;
 pub mod pe;
+pub mod pieces;
 pub(crate) mod pipeline;
 pub mod qcow2;
 pub mod source;

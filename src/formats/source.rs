@@ -3,7 +3,9 @@
 //! image is written in one pass, with no intermediate file and no buffer of its size.
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -21,6 +23,30 @@ pub trait Source: Debug + Send + Sync {
 
     /// Writes the bytes, exactly [`Source::size`] of them, the same every time.
     fn write_to(&self, out: &mut dyn Write) -> Result<()>;
+
+    /// Large parts that are whole files, in their order: who writes to a file has the kernel copy them, who reads needs
+    /// no copy.
+    fn files(&self) -> Vec<FilePart<'_>> {
+        Vec::new()
+    }
+
+    /// Writes the bytes with zeros in the place of those of [`Source::files`].
+    fn write_without_files(&self, out: &mut dyn Write) -> Result<()> {
+        self.write_to(out)
+    }
+}
+
+/// A part of a source that is a file from its first byte on.
+#[derive(Clone, Copy, Debug)]
+pub struct FilePart<'a> {
+    /// Where in the source it starts.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+    /// The file.
+    pub file: &'a File,
+    /// Its name in messages.
+    pub path: &'a Path,
 }
 
 impl Source for crate::rootfs::Content {
@@ -105,8 +131,17 @@ impl<'a> Sequential<'a> {
 
     /// Writes a source, which must keep to its size.
     pub fn source(&mut self, source: &dyn Source) -> Result<()> {
+        self.counted(source, |out| source.write_to(out))
+    }
+
+    /// The same with zeros in the place of its files.
+    pub fn source_without_files(&mut self, source: &dyn Source) -> Result<()> {
+        self.counted(source, |out| source.write_without_files(out))
+    }
+
+    fn counted(&mut self, source: &dyn Source, write: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let start = self.position;
-        source.write_to(self)?;
+        write(self)?;
         let written = self.position - start;
         if written != source.size() {
             return Err(Error::failed(format!(

@@ -14,6 +14,7 @@ mod iso;
 mod iso_efi_initrd;
 mod kernel_initrd;
 mod oci;
+mod pieces;
 mod pxe;
 mod raspberry_pi;
 mod root_file_system;

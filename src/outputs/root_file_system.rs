@@ -6,6 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use super::initrd::Initrd;
+use super::pieces::Stored;
 use super::verified_root::DiskRoot;
 use super::{Format, Options, OutputFile, System, Target, uki};
 use crate::blueprint::Root;
@@ -19,6 +20,9 @@ use crate::rootfs::{Content, Tree, write_error};
 const STAGE1: &str = "components/stage1";
 /// Squashfs has no identifier, so the disk goes by the name that the first virtio disk has.
 const FIRST_DISK: &str = "/dev/vda";
+/// Derived data of these kinds holds compressed pieces of file systems; the numbers go up when their bytes would change.
+const SQUASHFS_PIECES: &str = "squashfs-1";
+const EROFS_PIECES: &str = "erofs-1";
 /// The name of an erofs root.
 const LABEL: &str = "root";
 
@@ -140,12 +144,13 @@ pub fn cmdline(words: &str, place: &str) -> String {
 fn image(file_system: FileSystem, tree: &Tree, out: &OutputFile, options: &Options<'_>) -> Result<Option<String>> {
     let file = out.file().ok_or_else(|| Error::failed("a file system cannot go to standard output"))?;
     let file = file.try_clone().at("opening", out.path())?;
-    Ok(write_image(file_system, tree, file, options)?.1.map(uuid_text))
+    Ok(write_image(file_system, true, tree, file, options)?.1.map(uuid_text))
 }
 
 /// Writes the file system. Returns its size in bytes, a multiple of 4096, and its identifier, if it has one.
 pub fn write_image(
     file_system: FileSystem,
+    compressed: bool,
     tree: &Tree,
     file: File,
     options: &Options<'_>,
@@ -154,8 +159,10 @@ pub fn write_image(
     let mut writer = BufWriter::with_capacity(256 << 10, file);
     let (size, uuid) = match file_system {
         FileSystem::Squashfs => {
-            let made = squashfs::Options { time: options.time, ..squashfs::Options::default() };
-            let summary = squashfs::write(tree, &mut writer, &made)?;
+            let compression = if compressed { Default::default() } else { squashfs::Compression::None };
+            let made = squashfs::Options { compression, time: options.time, ..squashfs::Options::default() };
+            let pieces = Stored { store: options.store, kind: SQUASHFS_PIECES };
+            let summary = squashfs::write_with_pieces(tree, &mut writer, &made, compressed.then_some(&pieces as _))?;
             for (path, name) in &summary.lost_xattrs {
                 options.ui.warn(format!(
                     "/{} loses its extended attribute {}: squashfs has no place for it",
@@ -166,9 +173,10 @@ pub fn write_image(
             (summary.size, None)
         }
         FileSystem::Erofs => {
-            let compression = erofs::Compression::Lz4;
+            let compression = if compressed { erofs::Compression::Lz4 } else { erofs::Compression::None };
             let made = erofs::Options { compression, uuid: None, label: LABEL, time: options.time };
-            let summary = erofs::write(tree, &mut writer, &made)?;
+            let pieces = Stored { store: options.store, kind: EROFS_PIECES };
+            let summary = erofs::write_with_pieces(tree, &mut writer, &made, compressed.then_some(&pieces as _))?;
             (summary.size, Some(summary.uuid))
         }
     };

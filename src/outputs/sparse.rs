@@ -14,8 +14,14 @@ const BUFFER: usize = 256 << 10;
 
 /// Writes a source into an empty file; blocks of zeros become holes.
 pub fn write(source: &dyn Source, output: Output<'_>) -> Result<()> {
+    write_without_files(source, output)?;
+    source.files().iter().try_for_each(|part| output.copy_at(part.file, part.size, part.offset))
+}
+
+/// The same with holes in the place of the source's files.
+pub fn write_without_files(source: &dyn Source, output: Output<'_>) -> Result<()> {
     let mut sparse = Sparse { output, buffer: Vec::with_capacity(BUFFER), position: 0 };
-    Sequential::new(&mut sparse).source(source)?;
+    Sequential::new(&mut sparse).source_without_files(source)?;
     sparse.flush().map_err(write_error)?;
     output.set_length(source.size())
 }
@@ -31,6 +37,11 @@ impl Write for Sparse<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.buffer.len() == BUFFER {
             self.flush()?;
+        }
+        // Whole blocks of zeros, as of a large hole, are not copied first.
+        if self.buffer.is_empty() && !bytes.is_empty() && bytes.len().is_multiple_of(BLOCK) && is_zero(bytes) {
+            self.position += bytes.len() as u64;
+            return Ok(bytes.len());
         }
         let count = bytes.len().min(BUFFER - self.buffer.len());
         self.buffer.extend_from_slice(bytes.get(..count).unwrap_or_default());

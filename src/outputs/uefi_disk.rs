@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Format, Options, OutputFile, System, Target, sealed_disk, sparse, uki, with_suffix};
 use crate::Arch;
 use crate::error::{Error, IoContext, Result};
-use crate::formats::disk::{Identity, Output, RawFile};
+use crate::formats::disk::{Assembled, DiskImage, Identity, Output, RawFile};
 use crate::formats::fat::{self, Fat};
 use crate::formats::gpt::{self, Disk};
 use crate::formats::source::Source;
@@ -83,11 +83,11 @@ pub fn write_disk<D: Source>(
     } else {
         // Containers say in front what is behind, so the disk is read more than once.
         let raw = options.store.temporary_file()?;
-        sparse::write(&disk, Output::new(raw.as_file(), raw.path())?)?;
+        sparse::write_without_files(&disk, Output::new(raw.as_file(), raw.path())?)?;
         let file = raw.as_file().try_clone().at("opening", raw.path())?;
-        let raw_file = RawFile::new(file, raw.path())?;
+        let image = Assembled { around: RawFile::new(file, raw.path())?, files: disk.files() };
         let identity = Identity::from_digest(&disk.identity());
-        out = contain(container, &raw_file, identity, out, target, options)?;
+        out = contain(container, &image, identity, out, target, options)?;
     }
     task.advance(disk.size());
     Ok(vec![out.commit()?])
@@ -95,7 +95,7 @@ pub fn write_disk<D: Source>(
 
 fn contain(
     container: Container,
-    disk: &RawFile,
+    disk: &dyn DiskImage,
     identity: Identity,
     out: OutputFile,
     target: &Target,

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Format, Options, System, Target};
 use crate::Arch;
+use crate::blueprint::Blueprint;
 use crate::error::{Error, IoContext, Result};
 use crate::store::shared::SharedCaches;
 use crate::store::{Digest, Hasher};
@@ -128,11 +129,16 @@ fn key(format: Format, system: &System, target: &Target, options: &Options<'_>) 
     hasher.update(program.as_bytes());
     hasher.field(path.as_os_str().as_encoded_bytes());
     hasher.field(format.description().name.as_bytes());
-    hasher.field(system.arch.name().as_bytes());
-    hasher.update(system.tree.digest()?.as_bytes());
-    if let Some(kernel) = &system.kernel {
+    let System { tree, kernel, arch, root, disk, initramfs } = system;
+    for tree in std::iter::once(tree).chain(initramfs) {
+        hasher.field(tree.digest()?.as_bytes());
+    }
+    let layout = Blueprint { root: root.clone(), disk: disk.clone(), ..Blueprint::default() };
+    hasher.field(arch.name().as_bytes());
+    hasher.field(layout.to_yaml().as_bytes());
+    if let Some(kernel) = kernel {
         hasher.field(kernel.cmdline.as_bytes());
-        for content in [Some(&kernel.image), kernel.ucode.as_ref()] {
+        for content in [Some(&kernel.image), kernel.ucode.as_ref(), kernel.config.as_ref()] {
             hasher.field(content.map_or(&[], |content| content.digest.as_bytes()));
         }
     }

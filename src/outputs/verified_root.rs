@@ -15,7 +15,7 @@ use crate::Arch;
 use crate::blueprint::{Root, RootType};
 use crate::error::{Error, IoContext, Result};
 use crate::formats::gpt::{self, Guid};
-use crate::formats::source::Source;
+use crate::formats::source::{FilePart, Sequential, Source};
 use crate::formats::verity::{self, Verity};
 use crate::rootfs::stage1::{self, Purpose, RootKind};
 use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree, write_error};
@@ -119,7 +119,8 @@ impl DiskRoot {
         let mut tree = system.tree.clone();
         tree.remove(b"boot");
         let file = options.store.temporary_file()?;
-        let (size, uuid) = write_image(file_system, &tree, file.reopen().at("opening", file.path())?, options)?;
+        let (size, uuid) =
+            write_image(file_system, root.compressed(), &tree, file.reopen().at("opening", file.path())?, options)?;
         drop(tree);
         // What the identifier of an EROFS comes from is all that its bytes depend on.
         let identity = match uuid {
@@ -256,6 +257,14 @@ impl Source for Written {
         let mut file = self.file.reopen().at("opening", self.file.path())?;
         // Errors of the reading side cannot be told from those of the writing side here; the latter name their file.
         io::copy(&mut file, out).map(drop).map_err(write_error)
+    }
+
+    fn files(&self) -> Vec<FilePart<'_>> {
+        vec![FilePart { offset: 0, size: self.size, file: self.file.as_file(), path: self.file.path() }]
+    }
+
+    fn write_without_files(&self, out: &mut dyn Write) -> Result<()> {
+        Sequential::new(out).zeros_to(self.size)
     }
 }
 

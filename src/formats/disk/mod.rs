@@ -5,6 +5,7 @@
 //! and hands the rest out in order, so that the bytes do not depend on where the source file has its holes or on the
 //! number of threads. Identifiers that other programs draw at random come from an [`Identity`].
 
+mod assembled;
 mod cursor;
 mod deflate;
 mod extents;
@@ -19,6 +20,7 @@ pub(in crate::formats) mod testing;
 
 use std::ops::Range;
 
+pub use assembled::Assembled;
 pub use cursor::Cursor;
 pub(in crate::formats) use deflate::Deflate;
 pub use extents::Extents;

@@ -5,7 +5,14 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use crate::error::{Error, IoContext, Result};
+
+/// Bytes that the kernel is asked to copy at once: between two, a signal ends the program.
+const COPY: usize = 64 << 20;
+/// Where it cannot, bytes of a buffer.
+const BUFFER: usize = 256 << 10;
 
 /// An empty file that a writer fills at any offset. What is not written stays a hole.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +35,32 @@ impl<'a> Output<'a> {
     /// Writes `bytes` at `offset`.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.file.write_all_at(bytes, offset).at("writing", self.path)
+    }
+
+    /// Copies the first `size` bytes of a file to `offset`, by the kernel's own copying where it can (copy_file_range(2)).
+    pub fn copy_at(&self, from: &File, size: u64, offset: u64) -> Result<()> {
+        let mut done = 0;
+        while done < size {
+            let count = usize::try_from(size - done).unwrap_or(usize::MAX).min(COPY);
+            let (mut read, mut write) = (done, offset + done);
+            match rustix::fs::copy_file_range(from, Some(&mut read), self.file, Some(&mut write), count) {
+                Ok(0) => {
+                    let short = io::Error::new(io::ErrorKind::UnexpectedEof, "a part of the disk ends early");
+                    return Err(Error::io("writing", self.path, short));
+                }
+                Ok(count) => done += count as u64,
+                Err(Errno::INTR) => {}
+                // Other file systems, old kernels.
+                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                    let mut bytes = vec![0; count.min(BUFFER)];
+                    from.read_exact_at(&mut bytes, done).at("reading a part of", self.path)?;
+                    self.write_at(&bytes, offset + done)?;
+                    done += bytes.len() as u64;
+                }
+                Err(error) => return Err(Error::io("writing", self.path, error.into())),
+            }
+        }
+        Ok(())
     }
 
     /// Sets the length of the file, which is a hole where nothing was written.

@@ -1,15 +1,18 @@
 //! The data of files: cut into jobs for several threads, read, and checked against its digest.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::Compression;
 use super::compress::Compressor;
 use super::format::{BLOCK, SLOT};
 use super::index::{self, Extent};
+use super::large::Large;
+use super::piece;
 use super::scan::{Node, Scan};
 use super::source::{Source, changed};
 use crate::error::Result;
+use crate::formats::pieces::Pieces;
 use crate::rootfs::{Content, Kind};
 use crate::store::Digest;
 
@@ -26,9 +29,8 @@ const SAMPLE_BYTES: u64 = 8 * BLOCK;
 pub(super) enum Job {
     /// All inodes of a range but folders.
     Nodes(Range<u32>),
-    /// A part of a file larger than [`JOB_BYTES`], from an offset on. The file's parts have the third in common: whether
-    /// the file is compressed.
-    Part(u32, u64, Arc<OnceLock<bool>>),
+    /// A part of a file larger than [`JOB_BYTES`], from an offset on, and what the file's parts have in common.
+    Part(u32, u64, Arc<Large>),
 }
 
 /// What became of a job.
@@ -42,7 +44,7 @@ pub(super) struct Done {
     pub tails: Vec<u8>,
     /// The files.
     pub pieces: Vec<Piece>,
-    /// The bytes of a part that was compressed.
+    /// A buffer to be used again.
     pub raw: Vec<u8>,
 }
 
@@ -77,18 +79,18 @@ pub(super) struct Piece {
 pub(super) fn jobs<'s>(scan: &'s Scan<'_>) -> impl Iterator<Item = Job> + Send + use<'s> {
     let count = scan.nodes.len() as u32;
     let (mut next, mut offset) = (0, 0);
-    let mut compressed = Arc::new(OnceLock::new());
+    let mut large = Arc::<Large>::default();
     std::iter::from_fn(move || {
         if next >= count {
             return None;
         }
         let own = own_bytes(scan, next);
         if own > JOB_BYTES {
-            let part = Job::Part(next, offset, compressed.clone());
+            let part = Job::Part(next, offset, large.clone());
             offset += JOB_BYTES;
             if offset >= own {
                 (next, offset) = (next + 1, 0);
-                compressed = Arc::default();
+                large = Arc::default();
             }
             return Some(part);
         }
@@ -100,9 +102,18 @@ pub(super) fn jobs<'s>(scan: &'s Scan<'_>) -> impl Iterator<Item = Job> + Send +
                 break;
             }
             next += 1;
+            if bytes > JOB_BYTES / 4 && ends_job(scan, next - 1) {
+                break;
+            }
         }
         Some(Job::Nodes(start..next))
     })
+}
+
+/// Whether a job ends behind an inode. The content says so, not the place, so that after a change somewhere the jobs
+/// further on are those of before, and their pieces are found. One file of eight ends one.
+fn ends_job(scan: &Scan<'_>, number: u32) -> bool {
+    own_content(scan, number).is_some_and(|content| content.digest.as_bytes()[0].is_multiple_of(8))
 }
 
 /// Bytes of a file that no other one has before it.
@@ -120,19 +131,21 @@ pub(super) fn own_content<'t>(scan: &Scan<'t>, number: u32) -> Option<&'t Conten
 
 /// What one thread keeps.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct Worker<'p> {
     source: Source,
+    compression: Compression,
     compressor: Option<Compressor>,
+    pieces: Option<&'p dyn Pieces>,
 }
 
-impl Worker {
+impl<'p> Worker<'p> {
     /// A thread's reader and compressor.
-    pub fn new(compression: Compression) -> Worker {
-        Worker { source: Source::default(), compressor: Compressor::new(compression) }
+    pub fn new(compression: Compression, pieces: Option<&'p dyn Pieces>) -> Worker<'p> {
+        let (source, compressor) = (Source::default(), Compressor::new(compression));
+        Worker { source, compression, compressor, pieces }
     }
 
-    /// Does a job in a buffer that was used before. Whole files are checked here, parts of a file by who takes them in
-    /// their order.
+    /// Does a job in a buffer that was used before. Contents are checked against their digests.
     pub fn work(&mut self, scan: &Scan<'_>, buffers: Buffers, job: Job) -> Result<Done> {
         let Buffers { mut blocks, mut raw } = buffers;
         blocks.clear();
@@ -145,27 +158,40 @@ impl Worker {
         let (mut tails, mut pieces) = (Vec::new(), Vec::new());
         match &job {
             Job::Nodes(range) => {
-                for number in range.clone() {
-                    let Some(content) = own_content(scan, number) else { continue };
-                    let node = &scan.nodes[number as usize];
-                    pieces.push(self.file(node, content, &mut raw, &mut blocks, &mut tails)?);
+                let key = self.compressor.is_some().then(|| piece::key_of_files(scan, range.clone(), self.compression));
+                if !self.take(key, &mut blocks, &mut tails, &mut pieces) {
+                    for number in range.clone() {
+                        let Some(content) = own_content(scan, number) else { continue };
+                        let node = &scan.nodes[number as usize];
+                        pieces.push(self.file(node, content, &mut raw, &mut blocks, &mut tails)?);
+                    }
+                    self.keep(key, &blocks, &tails, &pieces)?;
                 }
             }
-            Job::Part(number, offset, compressed) => {
+            Job::Part(number, offset, large) => {
                 if let Some(content) = own_content(scan, *number) {
+                    let turn = large.turn(*offset);
                     let node = &scan.nodes[*number as usize];
                     let length = (content.size - offset).min(JOB_BYTES);
-                    let packs = *compressed.get_or_init(|| self.gets_smaller(content, &mut raw));
+                    let packs = *large.compressed.get_or_init(|| self.gets_smaller(content, &mut raw));
                     raw.clear();
-                    if packs && let Some(compressor) = &mut self.compressor {
+                    if packs {
                         read(&mut self.source, content, *offset, length, &mut raw)?;
+                        turn.update(&raw, content)?;
                         let ends = offset + length == content.size;
-                        let fits = |tail| ends && index::tail_fits(node.fixed(), node.size, tail);
-                        let made = compressor.compress(&raw, fits, &mut blocks, &mut tails);
-                        let blocks = blocks.len();
-                        pieces.push(Piece { blocks, filled: 0, tail: made.tail, extents: Some(made.extents) });
+                        let key = self.pieces.map(|_| piece::key_of_part(&raw, node, ends, self.compression));
+                        if !self.take(key, &mut blocks, &mut tails, &mut pieces)
+                            && let Some(compressor) = &mut self.compressor
+                        {
+                            let fits = |tail| ends && index::tail_fits(node.fixed(), node.size, tail);
+                            let made = compressor.compress(&raw, fits, &mut blocks, &mut tails);
+                            let (size, tail) = (blocks.len(), made.tail);
+                            pieces.push(Piece { blocks: size, filled: 0, tail, extents: Some(made.extents) });
+                            self.keep(key, &blocks, &tails, &pieces)?;
+                        }
                     } else {
                         read(&mut self.source, content, *offset, length, &mut blocks)?;
+                        turn.update(&blocks, content)?;
                         let filled = (node.in_blocks() - offset).min(length);
                         pieces.push(flat(0, filled, &mut blocks, &mut tails));
                     }
@@ -173,6 +199,22 @@ impl Worker {
             }
         }
         Ok(Done { job, blocks, tails, pieces, raw })
+    }
+
+    /// Takes what was made of the same before into empty buffers. Returns whether it is there.
+    fn take(&self, key: Option<Digest>, blocks: &mut Vec<u8>, tails: &mut Vec<u8>, pieces: &mut Vec<Piece>) -> bool {
+        let (Some(kept), Some(key)) = (self.pieces, key) else { return false };
+        let found = kept.get(&key, blocks) && piece::decode(blocks, tails, pieces);
+        if !found {
+            blocks.clear();
+        }
+        found
+    }
+
+    /// Keeps what was made for other images.
+    fn keep(&self, key: Option<Digest>, blocks: &[u8], tails: &[u8], pieces: &[Piece]) -> Result<()> {
+        let (Some(kept), Some(key)) = (self.pieces, key) else { return Ok(()) };
+        kept.put(&key, &[blocks, &piece::encode(pieces, tails)])
     }
 
     fn file(

@@ -31,7 +31,9 @@ mod files;
 pub mod format;
 mod group;
 mod index;
+mod large;
 mod lz4;
+mod piece;
 mod reader;
 mod scan;
 mod source;
@@ -40,7 +42,7 @@ mod xattrs;
 
 pub use dump::dump;
 pub use reader::{Found, Name, Reader};
-pub use writer::write;
+pub use writer::{write, write_with_pieces};
 
 /// How the data of files is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

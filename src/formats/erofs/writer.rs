@@ -17,9 +17,9 @@ use super::scan::{Node, Scan, too_large};
 use super::source::changed;
 use super::{Compression, Options, Summary};
 use crate::error::{Error, Result};
+use crate::formats::pieces::Pieces;
 use crate::formats::pipeline;
 use crate::rootfs::{Kind, Tree, write_error};
-use crate::store::Hasher;
 
 /// The root's inode stands behind the superblock: its nid has only 16 bits.
 const ROOT_OFFSET: u64 = SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE as u64;
@@ -32,6 +32,17 @@ const FOLDERS_BUFFER: usize = 1 << 20;
 /// cannot hold, and more than 16 TiB. Content that is not what its digest says is refused too. On an error a part of
 /// the image is written.
 pub fn write(tree: &Tree, out: &mut (impl Write + Seek), options: &Options<'_>) -> Result<Summary> {
+    write_with_pieces(tree, out, options, None)
+}
+
+/// The same; what was compressed for an earlier image is taken from `pieces`, and what was not is put there. The bytes
+/// of the image are the same.
+pub fn write_with_pieces(
+    tree: &Tree,
+    out: &mut (impl Write + Seek),
+    options: &Options<'_>,
+    pieces: Option<&dyn Pieces>,
+) -> Result<Summary> {
     let mut label = [0; 16];
     let name = label.get_mut(..options.label.len()).ok_or_else(|| {
         Error::usage(format!("the file system's name \"{}\" is longer than 16 bytes", options.label.escape_debug()))
@@ -43,7 +54,7 @@ pub fn write(tree: &Tree, out: &mut (impl Write + Seek), options: &Options<'_>) 
     let spare = Spare::default();
     pipeline::run(
         files::jobs(&scan),
-        || Worker::new(options.compression),
+        || Worker::new(options.compression, pieces),
         |worker, job| worker.work(&scan, spare.take(), job),
         |done| {
             image.files(&done)?;
@@ -106,13 +117,12 @@ struct Image<'s, 't, W> {
     group: Group,
     /// First blocks of the groups that were written.
     groups: Vec<u32>,
-    /// The digest of a large file whose parts are coming.
-    large: Hasher,
+    /// Of a large file whose parts are coming.
     large_extents: Option<Vec<Extent>>,
     /// Compressed files whose blocks others use.
     shared: HashMap<u32, Clusters>,
     /// For the tails of those others.
-    worker: Worker,
+    worker: Worker<'static>,
     root_layout: Layout,
 }
 
@@ -128,10 +138,9 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
             placed: vec![Placed::default(); scan.nodes.len()],
             group: Group::new(),
             groups: Vec::new(),
-            large: Hasher::new(),
             large_extents: None,
             shared: HashMap::new(),
-            worker: Worker::new(compression),
+            worker: Worker::new(compression, None),
             root_layout,
         };
         let header = image.shared_xattrs_offset() + scan.xattrs.shared_size();
@@ -187,25 +196,12 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
                 };
                 let (first, tail) = take(piece);
                 if offset == 0 {
-                    self.large = Hasher::new();
                     self.placed[number as usize].first_block = first;
                 }
-                let length = match &piece.extents {
-                    Some(extents) => {
-                        self.large_extents.get_or_insert_default().extend(extents);
-                        self.large.update(&done.raw);
-                        done.raw.len()
-                    }
-                    None => {
-                        self.large.update(&done.blocks[..piece.filled]);
-                        self.large.update(tail);
-                        piece.filled + tail.len()
-                    }
-                };
-                if offset + length as u64 == content.size {
-                    if std::mem::take(&mut self.large).finish() != content.digest {
-                        return Err(changed(content));
-                    }
+                if let Some(extents) = &piece.extents {
+                    self.large_extents.get_or_insert_default().extend(extents);
+                }
+                if offset + files::JOB_BYTES >= content.size {
                     let extents = self.large_extents.take();
                     self.file(number, extents.as_deref(), tail)?;
                 }

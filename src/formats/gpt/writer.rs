@@ -11,7 +11,7 @@ use super::format::{ENTRY_COUNT, Entry, NAME_LENGTH};
 use super::{Guid, SectorSize, Table};
 use crate::error::{Error, Result};
 use crate::formats::mbr::{self, BOOT_CODE_SIZE};
-use crate::formats::source::{Sequential, Source};
+use crate::formats::source::{FilePart, Sequential, Source};
 use crate::store::{Digest, Hasher};
 
 /// Where partitions start and end.
@@ -144,6 +144,20 @@ impl Disk {
         &self.table
     }
 
+    fn write(&self, out: &mut dyn Write, partition: fn(&mut Sequential<'_>, &dyn Source) -> Result<()>) -> Result<()> {
+        let sector = self.table.sector_size.bytes();
+        let mut out = Sequential::new(out);
+        out.bytes(&self.record.encode())?;
+        out.zeros_to(sector)?;
+        out.bytes(&self.table.primary())?;
+        for (one, entry) in self.partitions.iter().zip(&self.table.entries) {
+            out.zeros_to(entry.first_lba * sector)?;
+            partition(&mut out, one.content.as_ref())?;
+        }
+        out.zeros_to((self.table.sectors - self.table.sector_size.back()) * sector)?;
+        out.bytes(&self.table.backup())
+    }
+
     /// The first byte of a partition. `None` if there is none of that index.
     pub fn offset(&self, partition: usize) -> Option<u64> {
         self.table.entries.get(partition).map(|entry| entry.first_lba * self.table.sector_size.bytes())
@@ -160,17 +174,22 @@ impl Source for Disk {
     }
 
     fn write_to(&self, out: &mut dyn Write) -> Result<()> {
-        let sector = self.table.sector_size.bytes();
-        let mut out = Sequential::new(out);
-        out.bytes(&self.record.encode())?;
-        out.zeros_to(sector)?;
-        out.bytes(&self.table.primary())?;
-        for (partition, entry) in self.partitions.iter().zip(&self.table.entries) {
-            out.zeros_to(entry.first_lba * sector)?;
-            out.source(partition.content.as_ref())?;
+        self.write(out, |out, partition| out.source(partition))
+    }
+
+    fn files(&self) -> Vec<FilePart<'_>> {
+        let mut files = Vec::new();
+        for (index, partition) in self.partitions.iter().enumerate() {
+            let start = self.offset(index).unwrap_or(0);
+            files.extend(
+                partition.content.files().into_iter().map(|part| FilePart { offset: start + part.offset, ..part }),
+            );
         }
-        out.zeros_to((self.table.sectors - self.table.sector_size.back()) * sector)?;
-        out.bytes(&self.table.backup())
+        files
+    }
+
+    fn write_without_files(&self, out: &mut dyn Write) -> Result<()> {
+        self.write(out, |out, partition| out.source_without_files(partition))
     }
 }
 

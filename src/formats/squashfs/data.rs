@@ -11,6 +11,7 @@ use super::Options;
 use super::format::{DATA_RAW, NONE};
 use super::pipeline::{Packed, Pipeline};
 use crate::error::Result;
+use crate::formats::pieces::Pieces;
 use crate::rootfs::{Content, write_error};
 use crate::store::Digest;
 
@@ -74,12 +75,13 @@ impl<'a, W: Write> DataWriter<'a, W> {
         out: &'a mut W,
         position: u64,
         options: &Options,
+        pieces: Option<&'scope dyn Pieces>,
         scope: &'scope Scope<'scope, '_>,
     ) -> Result<DataWriter<'a, W>> {
         Ok(DataWriter {
             out,
             position,
-            pipeline: Pipeline::start(scope, options)?,
+            pipeline: Pipeline::start(scope, options, pieces)?,
             block_size: options.block_size as usize,
             files: Vec::new(),
             known: HashMap::new(),

@@ -28,7 +28,7 @@ mod xattrs;
 pub use compression::Compression;
 pub use format::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, Reference, Superblock};
 pub use reader::{File, Inode, Kind, Listing, Reader, dump};
-pub use writer::write;
+pub use writer::{write, write_with_pieces};
 
 use crate::error::{Error, Result};
 

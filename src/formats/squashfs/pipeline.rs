@@ -12,6 +12,8 @@ use std::thread::Scope;
 use super::Options;
 use super::compression::Encoder;
 use crate::error::{Error, Result};
+use crate::formats::pieces::Pieces;
+use crate::store::Hasher;
 
 /// What all threads may have together: their compressors, and blocks on the way. The whole build has 64 MiB.
 const MEMORY: usize = 40 << 20;
@@ -60,7 +62,11 @@ fn bounds(options: &Options, buffer_size: usize) -> Result<(usize, usize)> {
 
 impl<T> Pipeline<T> {
     /// Starts the threads. They end when the pipeline is dropped.
-    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, options: &Options) -> Result<Pipeline<T>> {
+    pub(super) fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        options: &Options,
+        pieces: Option<&'scope dyn Pieces>,
+    ) -> Result<Pipeline<T>> {
         let block_size = options.block_size as usize;
         let buffer_size = zstd::zstd_safe::compress_bound(block_size);
         let (threads, limit) = bounds(options, buffer_size)?;
@@ -69,8 +75,9 @@ impl<T> Pipeline<T> {
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..threads {
             let queue = Arc::clone(&queue);
-            let mut encoder = Encoder::new(options.compression, block_size).map_err(failed)?;
-            scope.spawn(move || work(&queue, &mut encoder));
+            let encoder = Encoder::new(options.compression, block_size).map_err(failed)?;
+            let name = format!("{} {block_size}", options.compression);
+            scope.spawn(move || work(&queue, &mut Worker { encoder, pieces, name }));
         }
         Ok(Pipeline { jobs, waiting: VecDeque::new(), limit, buffer_size, spare: Vec::new() })
     }
@@ -111,15 +118,51 @@ impl<T> Pipeline<T> {
 }
 
 fn failed(error: io::Error) -> Error {
-    Error::failed(format!("compressing a block: {error}"))
+    // One of this program that went through the thread comes back as it was.
+    error.downcast().unwrap_or_else(|error| Error::failed(format!("compressing a block: {error}")))
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, encoder: &mut Encoder) {
+/// What a thread has.
+struct Worker<'p> {
+    encoder: Encoder,
+    pieces: Option<&'p dyn Pieces>,
+    /// Of what decides, beside its bytes, what becomes of a block.
+    name: String,
+}
+
+/// Behind a piece: whether the block gets smaller. One that does not is not kept a second time.
+const SMALLER: u8 = 1;
+const NOT_SMALLER: u8 = 0;
+
+impl Worker<'_> {
+    /// Compresses a block into `out`, or finds what became of it before. Returns whether it got smaller.
+    fn encode(&mut self, block: &[u8], out: &mut Vec<u8>) -> io::Result<bool> {
+        let Some(pieces) = self.pieces else { return self.encoder.encode(block, out) };
+        let mut hasher = Hasher::new();
+        hasher.field(self.name.as_bytes());
+        hasher.field(block);
+        let key = hasher.finish();
+        if pieces.get(&key, out) {
+            match out.pop() {
+                Some(SMALLER) => return Ok(true),
+                Some(NOT_SMALLER) if out.is_empty() => return Ok(false),
+                _ => {}
+            }
+        }
+        out.clear();
+        let smaller = self.encoder.encode(block, out)?;
+        let kept: [&[u8]; 2] = if smaller { [out, &[SMALLER]] } else { [&[], &[NOT_SMALLER]] };
+        pieces.put(&key, &kept).map_err(io::Error::other)?;
+        Ok(smaller)
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, worker: &mut Worker<'_>) {
     loop {
         // The lock is held while waiting: only one thread can be the next to get a block anyway.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { block, mut out, answer }) = job else { return };
-        let packed = encoder.encode(&block, &mut out).map(|compressed| {
+        let packed = worker.encode(&block, &mut out).map(|compressed| {
             let (bytes, spare) = if compressed { (out, block) } else { (block, out) };
             Packed { bytes, compressed, spare }
         });

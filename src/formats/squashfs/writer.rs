@@ -13,6 +13,7 @@ use super::metadata::MetadataTable;
 use super::xattrs::XattrWriter;
 use super::{Compression, Options, Summary};
 use crate::error::{Error, Result};
+use crate::formats::pieces::Pieces;
 use crate::rootfs::{InodeId, Kind, Tree, write_error};
 
 /// The image's size is a multiple of this, so that a device of 4 KiB sectors holds it.
@@ -23,6 +24,17 @@ const PADDING: u64 = 4096;
 /// Contents are read once, in the order of their paths, and checked against their digests. Trees that the format
 /// cannot hold are refused before anything is written.
 pub fn write(tree: &Tree, out: &mut (impl Write + Seek), options: &Options) -> Result<Summary> {
+    write_with_pieces(tree, out, options, None)
+}
+
+/// The same; blocks that were compressed for an earlier image are taken from `pieces`, and others are put there. The
+/// bytes of the image are the same.
+pub fn write_with_pieces(
+    tree: &Tree,
+    out: &mut (impl Write + Seek),
+    options: &Options,
+    pieces: Option<&dyn Pieces>,
+) -> Result<Summary> {
     options.check()?;
     let findings = check(tree)?;
     let base = out.stream_position().map_err(write_error)?;
@@ -36,7 +48,7 @@ pub fn write(tree: &Tree, out: &mut (impl Write + Seek), options: &Options) -> R
 
     let mut data_of = vec![None; tree.inode_bound()];
     let data = std::thread::scope(|scope| {
-        let mut writer = DataWriter::start(&mut *out, head.len() as u64, options, scope)?;
+        let mut writer = DataWriter::start(&mut *out, head.len() as u64, options, pieces, scope)?;
         tree.walk_all(|_, id| {
             let place = &mut data_of[tree.number(id)];
             if let (Kind::File(content), None) = (&tree.inode(id).kind, &place) {

@@ -1,0 +1,80 @@
+//! What the parts of a large file have in common while several threads work on them.
+//!
+//! The digest of a file is made from its first byte to its last, so its parts take turns: who has read the next one before
+//! its turn waits. Jobs are begun in order, so the one that is waited for is under way. (Where one thread made the digests
+//! of all large files, beside writing the image, the others waited for it.)
+
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::source::changed;
+use crate::error::{Error, Result};
+use crate::rootfs::Content;
+use crate::store::Hasher;
+
+/// A file in several parts.
+#[derive(Debug, Default)]
+pub(super) struct Large {
+    /// Whether it is compressed; whoever wants to know first finds out.
+    pub compressed: OnceLock<bool>,
+    progress: Mutex<Progress>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// Bytes that are in the digest.
+    done: u64,
+    hasher: Hasher,
+    /// A part failed: there will be no digest.
+    failed: bool,
+}
+
+/// A part's turn. If it is dropped before it was taken, those behind it do not wait any longer.
+pub(super) struct Turn<'a> {
+    large: &'a Large,
+    offset: u64,
+    taken: bool,
+}
+
+impl Large {
+    /// The turn of the part at `offset`.
+    pub fn turn(&self, offset: u64) -> Turn<'_> {
+        Turn { large: self, offset, taken: false }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn<'_> {
+    /// Adds the part to the digest when the parts before it are there. Behind the last one, the digest must be that of the
+    /// content.
+    pub fn update(mut self, bytes: &[u8], content: &Content) -> Result<()> {
+        let mut progress = self.large.lock();
+        while progress.done != self.offset && !progress.failed {
+            progress = self.large.moved.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        if progress.failed {
+            return Err(Error::failed("another part of the same file failed"));
+        }
+        progress.hasher.update(bytes);
+        progress.done += bytes.len() as u64;
+        if progress.done == content.size && std::mem::take(&mut progress.hasher).finish() != content.digest {
+            return Err(changed(content));
+        }
+        self.taken = true;
+        drop(progress);
+        self.large.moved.notify_all();
+        Ok(())
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.taken {
+            self.large.lock().failed = true;
+            self.large.moved.notify_all();
+        }
+    }
+}
