@@ -251,7 +251,7 @@ security: strict
       network: {classID: 1048577, priorities: [{name: eth0, priority: 5}]}
 ",
         ),
-        ("root", "root:\n  type: erofs\n  verity: true\n  signature: optional\n  onfailure: reboot\n"),
+        ("root", "root:\n  type: erofs\n  verity: true\n  compression: none\n  signature: optional\n  onfailure: reboot\n"),
         (
             "disk",
             "root: {type: erofs}
