@@ -14,29 +14,64 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use moby::store::Digest;
+use moby::Arch;
+use moby::outputs::Format;
+use moby::store::{Digest, Hasher};
 use support::machine::{Finished, available, cache_dir, moby};
 
-const FORMATS: &str = "kernel+initrd,tar,docker,tar-kernel-initrd,uki,raw-efi,squashfs,erofs,iso-efi,oci";
+/// Every format of an architecture, in rounds in which no two write the same file. Without those for Raspberry Pis, whose
+/// parts the cloud kernel does not have; they are made by the writers of the others.
+fn rounds(arch: &str) -> Vec<String> {
+    let arch: Arch = arch.parse().unwrap();
+    let mut rounds: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
+    for row in Format::ALL.iter().filter(|row| row.arches.contains(&arch) && !row.name.starts_with("rpi")) {
+        let clashes = |suffixes: &Vec<&str>| row.suffixes.iter().any(|suffix| suffixes.contains(suffix));
+        let at = rounds.iter().position(|(_, suffixes)| !clashes(suffixes)).unwrap_or_else(|| {
+            rounds.push(Default::default());
+            rounds.len() - 1
+        });
+        rounds[at].0.push(row.name);
+        rounds[at].1.extend(row.suffixes);
+    }
+    rounds.into_iter().map(|(names, _)| names.join(",")).collect()
+}
 
 /// The digests of all files in a folder.
 fn outputs(dir: &Path) -> BTreeMap<String, Digest> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
-    let found: BTreeMap<_, _> = entries
+    entries
         .map(|entry| {
             let name = entry.file_name().into_string().unwrap();
-            (name, Digest::of(&fs::read(entry.path()).unwrap()))
+            let mut hasher = Hasher::new();
+            std::io::copy(&mut fs::File::open(entry.path()).unwrap(), &mut hasher).unwrap();
+            (name, hasher.finish())
         })
-        .collect();
-    assert_eq!(found.len(), 12, "{found:?}");
-    found
+        .collect()
 }
 
-fn usual(arch: &str, blueprint: &str) -> BTreeMap<String, Digest> {
+/// Builds as `command` does, round by round into `dir`, and gives the digests of everything.
+fn build(arch: &str, dir: &Path, mut command: impl FnMut(&str)) -> Vec<BTreeMap<String, Digest>> {
+    let rounds = rounds(arch);
+    let built: Vec<_> = rounds
+        .iter()
+        .map(|formats| {
+            command(formats);
+            let found = outputs(dir);
+            fs::remove_dir_all(dir).unwrap();
+            assert!(found.len() > formats.split(',').count(), "{formats}: {found:?}");
+            found
+        })
+        .collect();
+    assert!(built.len() > 1);
+    built
+}
+
+fn usual(arch: &str, blueprint: &str) -> Vec<BTreeMap<String, Digest>> {
     let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().to_str().unwrap();
-    moby(["build", "--arch", arch, "--format", FORMATS, "--dir", out, blueprint]).succeeded();
-    outputs(dir.path())
+    let out = dir.path().join("out");
+    build(arch, &out, |formats| {
+        moby(["build", "--arch", arch, "--format", formats, "--dir", out.to_str().unwrap(), blueprint]).succeeded();
+    })
 }
 
 /// Blueprints alone: their `@pkg:` folders are not there, so the recipes inside the program serve.
@@ -63,25 +98,18 @@ fn elsewhere(arch: &str) {
         words.extend(["faketime", "-f", "+1d"]);
     }
     let program = env!("CARGO_BIN_EXE_moby");
-    words.extend([
-        program,
-        "build",
-        "--arch",
-        arch,
-        "--format",
-        FORMATS,
-        "--dir",
-        "out",
-        "deep/er/blueprints/redis.yml",
-    ]);
-    run(Command::new("sh")
-        .args(["-c", "umask 077; exec \"$@\"", "sh"])
-        .args(words)
-        .current_dir(place.path())
-        .env("MOBY_CACHE", place.path().join("store"))
-        .envs([("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8"), ("TZ", "Asia/Kathmandu"), ("USER", "somebody")])
-        .env("TMPDIR", place.path()));
-    assert_eq!(outputs(&place.path().join("out")), expected);
+    let built = build(arch, &place.path().join("out"), |formats| {
+        let build = [program, "build", "--arch", arch, "--dir", "out", "--format", formats];
+        run(Command::new("sh")
+            .args(["-c", "umask 077; exec \"$@\"", "sh"])
+            .args(words.iter().chain(&build))
+            .arg("deep/er/blueprints/redis.yml")
+            .current_dir(place.path())
+            .env("MOBY_CACHE", place.path().join("store"))
+            .envs([("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8"), ("TZ", "Asia/Kathmandu"), ("USER", "somebody")])
+            .env("TMPDIR", place.path()));
+    });
+    assert_eq!(built, expected);
 }
 
 #[test]
@@ -113,12 +141,14 @@ fn built_by_somebody_else_it_is_the_same() {
         run(Command::new("cp").args(["-r", "--reflink=auto"]).arg(cache_dir().join(name)).arg(&store));
     }
     run(Command::new("chown").args(["-R", "65534:65534"]).arg(place.path()));
-    run(Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(&program)
-        .args(["build", "--arch", "amd64", "--format", FORMATS, "--dir", "out", "blueprints/minimal.yml"])
-        .current_dir(place.path())
-        .env("MOBY_CACHE", &store)
-        .env("HOME", "/nonexistent"));
-    assert_eq!(outputs(&place.path().join("out")), expected);
+    let built = build("amd64", &place.path().join("out"), |formats| {
+        run(Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(&program)
+            .args(["build", "--arch", "amd64", "--format", formats, "--dir", "out", "blueprints/minimal.yml"])
+            .current_dir(place.path())
+            .env("MOBY_CACHE", &store)
+            .env("HOME", "/nonexistent"));
+    });
+    assert_eq!(built, expected);
 }

@@ -142,14 +142,6 @@ fn key(format: Format, system: &System, target: &Target, options: &Options<'_>) 
             hasher.field(content.map_or(&[], |content| content.digest.as_bytes()));
         }
     }
-    // What else the blueprint says of the disk is in the tree, for the guest.
-    let System { tree: _, kernel: _, arch: _, initramfs: _, root, disk } = system;
-    let root = root.as_ref().map(|root| {
-        let on_failure = root.on_failure.as_ref().map(|action| **action);
-        (root.kind(), root.verity(), root.signature_required(), on_failure)
-    });
-    let slot_size = disk.slot_size.as_ref().map(|size| size.0);
-    hasher.field(format!("{root:?} {} {slot_size:?}", disk.slots()).as_bytes());
     options.add_to(&mut hasher);
     Ok(Some(hasher.finish()))
 }
