@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::slots::bytes::swap_guid;
 use crate::slots::device::FileDevice;
 use crate::slots::failure::{Doing, Failure, Result};
 use crate::slots::layout::root_guid;
@@ -19,6 +20,17 @@ pub fn running() -> Result<[u8; 32]> {
     let line = fs::read("/proc/cmdline").doing("reading /proc/cmdline")?;
     root_hash(&String::from_utf8_lossy(&line))
         .ok_or_else(|| Failure::refused("the kernel command line has no roothash=: this is no disk with a verified root"))
+}
+
+/// The GUID of the partition of the running root, as stored; nothing if the command line names none.
+pub fn root_partition(line: &str) -> Option<[u8; 16]> {
+    if let Some(hash) = root_hash(line) {
+        return Some(root_guid(&hash));
+    }
+    let words = line.split_ascii_whitespace().take_while(|word| *word != "--");
+    let digits = words.filter_map(|word| word.strip_prefix("root=PARTUUID=")).last()?.replace('-', "");
+    let guid = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?;
+    Some(swap_guid(guid.to_be_bytes()))
 }
 
 /// A whole disk that is open for reading and writing.
@@ -40,9 +52,13 @@ impl Disk {
         Ok(Disk { name, device })
     }
 
-    /// The disk that has a partition with the GUID of the running root; nothing is opened for writing on the way.
+    /// The disk that has the running root.
     pub fn of_running(hash: &[u8; 32]) -> Result<Disk> {
-        let guid = root_guid(hash);
+        Disk::with_partition(root_guid(hash))
+    }
+
+    /// The disk that has a partition with this GUID; nothing is opened for writing on the way.
+    pub fn with_partition(guid: [u8; 16]) -> Result<Disk> {
         let mut found: Vec<String> = Vec::new();
         for entry in fs::read_dir(BLOCK_DEVICES).doing(format_args!("reading {BLOCK_DEVICES}"))?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -102,4 +118,21 @@ pub fn reboot() -> Result<()> {
     }
     let Some(init) = Pid::from_raw(1) else { return Err(Failure::new("rebooting: no PID 1")) };
     kill_process(init, Signal::TERM).doing("asking PID 1 to reboot (needs `pid: host`)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_of_roots() {
+        let stored = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
+        let line = "quiet root=PARTUUID=00010203-0405-0607-0809-0a0b0c0d0e0f rootwait";
+        assert_eq!(root_partition(line), Some(stored));
+        let hash: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(root_partition(&format!("roothash={hash} {line}")), Some(stored));
+        for none in ["", "root=/dev/vda", "root=PARTUUID=1-2", "-- root=PARTUUID=00010203-0405-0607-0809-0a0b0c0d0e0f"] {
+            assert_eq!(root_partition(none), None, "{none}");
+        }
+    }
 }

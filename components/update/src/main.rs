@@ -3,6 +3,7 @@
 //! mounts the data partition.
 
 mod boot_complete;
+mod data;
 mod machine;
 // The host program is made of it too, and uses what is not used here.
 #[allow(dead_code)]
@@ -21,6 +22,7 @@ fn main() {
     let rest: Vec<String> = arguments.collect();
     let result: Result<()> = match name.as_str() {
         "boot-complete" => boot_complete::run(&rest),
+        "data" => data::run(&rest),
         _ => update::run(&rest),
     };
     if let Err(failure) = result {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::data;
 use crate::machine::{self, Disk};
 use crate::slots::device::FileDevice;
 use crate::slots::failure::{Doing, Failure, Result};
@@ -12,7 +13,7 @@ use crate::slots::show::show;
 use crate::slots::spool::spool;
 use crate::slots::stage::stage;
 
-const USAGE: &str = "use: update stage IMAGE|- [--disk DEV] [--spool DIR] [--reboot] | update show [--disk DEV]";
+const USAGE: &str = "use: update stage IMAGE|- [--disk DEV] [--spool DIR] [--reboot] | update show [--disk DEV] |\n  update reset-data [--reboot]";
 
 #[derive(Debug, Default)]
 struct Arguments {
@@ -31,6 +32,10 @@ pub fn run(arguments: &[String]) -> Result<()> {
             let disk = open(&arguments, running.as_ref())?;
             print!("{}", show(&Layout::read(&disk.device)?, running.as_ref()));
             Ok(())
+        }
+        ["reset-data"] => {
+            data::request_reset()?;
+            reboot_if_asked(&arguments)
         }
         ["stage", image] => stage_image(image, &arguments),
         _ => Err(Failure::new(USAGE)),
@@ -76,9 +81,13 @@ fn stage_image(image: &str, arguments: &Arguments) -> Result<()> {
     let staged = stage(&disk.device, &image, running.as_ref(), &mut |line| println!("{line}"))?;
     drop(claims);
     println!("slot {}: {}, root hash {}", staged.slot, staged.name, staged.root_hash);
-    if arguments.reboot {
-        println!("rebooting");
-        return machine::reboot();
+    reboot_if_asked(arguments)
+}
+
+fn reboot_if_asked(arguments: &Arguments) -> Result<()> {
+    if !arguments.reboot {
+        return Ok(());
     }
-    Ok(())
+    println!("rebooting");
+    machine::reboot()
 }
