@@ -91,3 +91,40 @@ fn updates_of_images() {
     assert_eq!(again.status, Some(3), "{}", again.stderr);
     assert!(again.stderr.contains("moby_2+3.efi") || again.stderr.contains("nothing to update"), "{}", again.stderr);
 }
+
+/// A data partition: made, grown with the disk, reset.
+#[test]
+fn what_is_written_stays() {
+    if !available("qemu-system-x86_64") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir_text = dir.path().to_str().unwrap();
+    let arguments = ["build", "--arch", "amd64", "--dir", dir_text, "--format", "raw-efi", "tests/boot/data.yml"];
+    moby(arguments).succeeded();
+    let disk = dir.path().join("data-efi.img");
+    let disk_text = disk.to_str().unwrap();
+    let content = disk.metadata().unwrap().len();
+    let mut boot = |expected: &[&str]| {
+        let state = dir.path().join("state");
+        let timeout = (BOOT * 3).as_secs().to_string();
+        let mut machine =
+            Machine::start(["--arch", "amd64", "--timeout", &timeout, "--state", state.to_str().unwrap(), disk_text]);
+        expected.iter().for_each(|text| machine.expect(text, BOOT));
+        assert_eq!(machine.wait(BOOT), 0, "{}", machine.console());
+    };
+    let grow = |more: u64| std::fs::File::options().write(true).open(&disk).unwrap().set_len(content + (more << 20)).unwrap();
+    // What a larger disk has behind the image.
+    grow(100);
+    boot(&["making partition 4", "formatting /dev/vda4", "is mounted on /var", "data: boot 1, "]);
+    grow(200);
+    boot(&["partition 4 of vda grows to ", "growing the file system", "is mounted on /var", "data: boot 2, "]);
+    let asked = moby(["update", "reset-data", "--disk", disk_text]).succeeded().stdout;
+    assert_eq!(asked, "the next boot formats partition 4\n");
+    boot(&["formatting /dev/vda4", "is mounted on /var", "data: boot 1, "]);
+    let table = Command::new("/usr/sbin/sgdisk").arg("-v").arg(&disk).output();
+    if let Ok(table) = table {
+        let text = String::from_utf8_lossy(&table.stdout).into_owned();
+        assert!(text.contains("No problems found"), "{text}");
+    }
+}

@@ -39,6 +39,12 @@ enum UpdateVerb {
         #[arg(long, value_name = "FILE|DEV")]
         disk: PathBuf,
     },
+    /// Have the next boot of this disk's machine make its data partition anew
+    ResetData {
+        /// The disk
+        #[arg(long, value_name = "FILE|DEV")]
+        disk: PathBuf,
+    },
 }
 
 /// Runs the verb.
@@ -48,6 +54,10 @@ pub fn run(arguments: &UpdateArguments, ui: &Ui) -> Result<i32> {
             let spool = spool.clone().unwrap_or_else(std::env::temp_dir);
             let staged = update::stage_image(image, disk, &spool, &mut |line| ui.note(line))?;
             print_line(&format!("slot {}: {}, root hash {}", staged.slot, staged.name, staged.root_hash))?;
+        }
+        UpdateVerb::ResetData { disk } => {
+            let number = update::reset_data(disk)?;
+            print_line(&format!("the next boot formats partition {number}"))?;
         }
         UpdateVerb::Show { disk } => print_line(update::show(disk)?.trim_end())?,
     }

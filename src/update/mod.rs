@@ -51,6 +51,13 @@ pub fn show(disk: &Path) -> Result<String> {
     Ok(slots::show::show(&layout, None))
 }
 
+/// Has the machine of this disk format its data partition at the next boot. Gives the partition's number.
+pub fn reset_data(disk: &Path) -> Result<u32> {
+    let opened = OpenOptions::new().read(true).write(true).open(disk).at("opening", disk)?;
+    let device = FileDevice::new(opened).at("asking for the size of", disk)?;
+    Ok(slots::reset::request(&device).map_err(|failure| failure.context(&disk.display().to_string()))?)
+}
+
 fn device(path: &Path) -> Result<FileDevice> {
     let file = File::open(path).at("opening", path)?;
     FileDevice::new(file).at("asking for the size of", path)

@@ -16,11 +16,10 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::machine::{self, Disk};
 use crate::slots::failure::{Doing, Failure, Result};
+use crate::slots::reset::{self, RESET};
 use crate::slots::table::Table;
 use wanted::Wanted;
 
-/// The name of a partition that has to be formatted.
-pub const RESET: &str = "_reset";
 /// Where the blueprint's mount point is bound to in this container.
 const TARGET: &str = "/data";
 const CONFIGURATION: &str = "/etc/moby/disk.json";
@@ -69,16 +68,7 @@ pub fn request_reset() -> Result<()> {
     let line = fs::read("/proc/cmdline").doing("reading /proc/cmdline")?;
     let guid = machine::root_partition(&String::from_utf8_lossy(&line));
     let disk = Disk::with_partition(guid.ok_or_else(|| Failure::refused("this machine does not run from a disk"))?)?;
-    let mut table = Table::read(&disk.device)?;
-    // Behind the roots: 4 with one slot, 6 with two.
-    let number = if table.all().any(|(number, _)| number > 4) { 6 } else { 4 };
-    let mut entry = table
-        .get(number)
-        .filter(|entry| entry.kind == partition::LINUX_DATA)
-        .ok_or_else(|| Failure::refused(format!("{} has no data partition", disk.name)))?;
-    RESET.clone_into(&mut entry.name);
-    table.set(number, &entry);
-    table.write(&disk.device)?;
+    let number = reset::request(&disk.device)?;
     println!("the next boot formats partition {number} of {}", disk.name);
     Ok(())
 }

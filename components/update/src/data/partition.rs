@@ -7,16 +7,12 @@ use std::os::fd::AsFd;
 use crate::machine::Disk;
 use crate::slots::device::{Device, SECTOR};
 use crate::slots::failure::{Doing, Failure, Result};
+use crate::slots::reset::{LINUX_DATA, RESET};
 use crate::slots::table::{Entry, Table};
 use crate::sys::{add_partition, resize_partition};
 
-use super::RESET;
 use super::wanted::Wanted;
 
-/// Linux data, 0fc63daf-8483-4772-8e79-3d69d8477de4, as stored.
-pub const LINUX_DATA: [u8; 16] = [
-    0xaf, 0x3d, 0xc6, 0x0f, 0x83, 0x84, 0x72, 0x47, 0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4,
-];
 /// Sectors of a MiB: partitions start and end there.
 const MIB: u64 = (1 << 20) / SECTOR;
 /// The least that is worth a file system with a journal, in sectors.

@@ -44,7 +44,7 @@ impl Wanted {
             return Err(Failure::new("this program cannot encrypt"));
         }
         let (label, mount) = (get("label")?, get("mount")?);
-        if label.is_empty() || label.len() > 16 || label == super::RESET {
+        if label.is_empty() || label.len() > 16 || label == crate::slots::reset::RESET {
             return Err(wrong("label"));
         }
         Ok(Wanted { number, size, label, mount })

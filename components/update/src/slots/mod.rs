@@ -10,6 +10,7 @@ pub mod fat;
 pub mod folder;
 pub mod layout;
 pub mod program;
+pub mod reset;
 pub mod show;
 pub mod spool;
 pub mod stage;
