@@ -69,7 +69,7 @@ fn cut_everywhere(before: &Memory, image: &Memory, running: &[u8; 32], generatio
     for count in 0..=log.len() {
         // Inside of long runs a few places do: the sectors there are alike.
         let near = |at: usize| log.get(at).is_none_or(Option::is_none);
-        if !(count.saturating_sub(3)..count + 3).any(near) && !count.is_multiple_of(97) {
+        if !(count.saturating_sub(1)..count + 2).any(near) && !count.is_multiple_of(97) {
             continue;
         }
         for seed in 0..3 {

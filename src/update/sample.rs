@@ -12,7 +12,7 @@ use crate::formats::source::Source;
 use crate::formats::{fat, verity};
 
 /// Blocks of 4096 bytes of the roots here; more than one block of hashes.
-pub const BLOCKS: usize = 150;
+pub const BLOCKS: usize = 130;
 
 /// A disk in memory: what it was at first, and what was written since, in order.
 #[derive(Clone, Debug)]

@@ -57,9 +57,10 @@ impl Disk {
         Disk::with_partition(root_guid(hash))
     }
 
-    /// The disk that has a partition with this GUID; nothing is opened for writing on the way.
+    /// The disk that has the root's partition, by its GUID; of several that have it the one whose partition dm-verity
+    /// holds: the disk that an update came on may still be there. Nothing is opened for writing on the way.
     pub fn with_partition(guid: [u8; 16]) -> Result<Disk> {
-        let mut found: Vec<String> = Vec::new();
+        let mut found: Vec<(String, bool)> = Vec::new();
         for entry in fs::read_dir(BLOCK_DEVICES).doing(format_args!("reading {BLOCK_DEVICES}"))?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let whole = !entry.path().join("partition").exists();
@@ -70,32 +71,32 @@ impl Disk {
             let Ok(file) = File::open(Path::new("/dev").join(&name)) else { continue };
             let Ok(device) = FileDevice::new(file) else { continue };
             // Drives without a medium and disks without a table are not what is looked for.
-            if Table::read(&device).is_ok_and(|table| table.all().any(|(_, partition)| partition.guid == guid)) {
-                found.push(name);
+            let Ok(table) = Table::read(&device) else { continue };
+            if let Some((number, _)) = table.all().find(|(_, partition)| partition.guid == guid) {
+                let held = is_held(&name, number);
+                found.push((name, held));
             }
+        }
+        if found.iter().any(|(_, held)| *held) {
+            found.retain(|(_, held)| *held);
         }
         found.sort();
         match found.as_slice() {
             [] => Err(Failure::refused("no disk has the running root; is /dev of the machine bound to /dev here?")),
-            [name] => Disk::open(&Path::new("/dev").join(name)),
+            [(name, _)] => Disk::open(&Path::new("/dev").join(name)),
             several => Err(Failure::refused(format!(
                 "several disks have the running root: {}; name one with --disk",
-                several.join(", ")
+                several.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
             ))),
         }
     }
 
     /// The node of one of its partitions.
     pub fn partition(&self, number: u32) -> Result<PathBuf> {
-        let folder = Path::new(BLOCK_DEVICES).join(&self.name);
-        let entries = fs::read_dir(&folder).doing(format_args!("reading {}", folder.display()))?;
-        for entry in entries.flatten() {
-            let text = fs::read_to_string(entry.path().join("partition")).unwrap_or_default();
-            if text.trim() == number.to_string() {
-                return Ok(Path::new("/dev").join(entry.file_name()));
-            }
-        }
-        Err(Failure::new(format!("the kernel knows no partition {number} of {}", self.name)))
+        let folder = partition_folder(&self.name, number);
+        let name = folder.as_deref().and_then(Path::file_name);
+        let name = name.ok_or_else(|| Failure::new(format!("the kernel knows no partition {number} of {}", self.name)))?;
+        Ok(Path::new("/dev").join(name))
     }
 
     /// Takes partitions for this program alone. A mounted one is refused, and cannot be mounted while this lasts.
@@ -109,6 +110,22 @@ impl Disk {
         }
         Ok(claims)
     }
+}
+
+/// What the kernel tells of a partition of a disk.
+fn partition_folder(disk: &str, number: u32) -> Option<PathBuf> {
+    let entries = fs::read_dir(Path::new(BLOCK_DEVICES).join(disk)).ok()?;
+    let has = |path: &PathBuf| {
+        let text = fs::read_to_string(path.join("partition")).unwrap_or_default();
+        text.trim() == number.to_string()
+    };
+    entries.flatten().map(|entry| entry.path()).find(has)
+}
+
+/// Whether another device is made of a partition.
+fn is_held(disk: &str, number: u32) -> bool {
+    let holders = partition_folder(disk, number).and_then(|folder| fs::read_dir(folder.join("holders")).ok());
+    holders.is_some_and(|mut holders| holders.next().is_some())
 }
 
 /// Asks PID 1 of the machine to reboot.
