@@ -17,7 +17,7 @@ const WORTH: u64 = 1 << 20;
 
 /// Makes a new file system.
 pub fn make(node: &Path, label: &str) -> Result<()> {
-    run("/sbin/mke2fs", &["-q", "-F", "-t", "ext4", "-L", label], node, 0)
+    run("/sbin/mke2fs", &["-q", "-F", "-t", "ext4", "-b", "4096", "-L", label], node, 0)
 }
 
 /// Repairs what can be repaired without asking, and grows the file system to its partition.
