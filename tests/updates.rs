@@ -26,7 +26,8 @@ fn judge(disk: &Path, dir: &Path) {
         assert!(text.contains("No problems found"), "{text}{}", String::from_utf8_lossy(&output.stderr));
         let info = Command::new("/usr/sbin/sgdisk").args(["-i", "1"]).arg(disk).output().unwrap();
         let info = String::from_utf8_lossy(&info.stdout).into_owned();
-        let size = info.lines().find_map(|line| line.strip_prefix("Partition size: ")?.split(' ').next()?.parse::<u64>().ok());
+        let size =
+            info.lines().find_map(|line| line.strip_prefix("Partition size: ")?.split(' ').next()?.parse::<u64>().ok());
         let mut file = std::fs::File::open(disk).unwrap();
         file.seek(SeekFrom::Start(1 << 20)).unwrap();
         let esp = dir.join("esp.fat");
@@ -83,7 +84,10 @@ fn updates_of_images() {
     let [disk, second] = [1, 2].map(|version| build(version, dir.path()));
     let disk_text = disk.to_str().unwrap();
     let shown = moby(["update", "show", "--disk", disk_text]).succeeded().stdout;
-    assert!(shown.contains("slot A: generation 1, on trial, 3 tries left") && shown.contains("slot B: unused"), "{shown}");
+    assert!(
+        shown.contains("slot A: generation 1, on trial, 3 tries left") && shown.contains("slot B: unused"),
+        "{shown}"
+    );
     let staged = moby(["update", "stage", second.to_str().unwrap(), "--disk", disk_text]).succeeded().stdout;
     assert!(staged.starts_with("slot B: moby_2+3.efi, root hash "), "{staged}");
     judge(&disk, dir.path());
@@ -105,7 +109,7 @@ fn what_is_written_stays() {
     let disk = dir.path().join("data-efi.img");
     let disk_text = disk.to_str().unwrap();
     let content = disk.metadata().unwrap().len();
-    let mut boot = |expected: &[&str]| {
+    let boot = |expected: &[&str]| {
         let state = dir.path().join("state");
         let timeout = (BOOT * 3).as_secs().to_string();
         let mut machine =
@@ -113,7 +117,8 @@ fn what_is_written_stays() {
         expected.iter().for_each(|text| machine.expect(text, BOOT));
         assert_eq!(machine.wait(BOOT), 0, "{}", machine.console());
     };
-    let grow = |more: u64| std::fs::File::options().write(true).open(&disk).unwrap().set_len(content + (more << 20)).unwrap();
+    let grow =
+        |more: u64| std::fs::File::options().write(true).open(&disk).unwrap().set_len(content + (more << 20)).unwrap();
     // What a larger disk has behind the image.
     grow(100);
     boot(&["making partition 4", "formatting /dev/vda4", "is mounted on /var", "data: boot 1, "]);
@@ -127,4 +132,15 @@ fn what_is_written_stays() {
         let text = String::from_utf8_lossy(&table.stdout).into_owned();
         assert!(text.contains("No problems found"), "{text}");
     }
+}
+
+/// Before anything is fetched or built.
+#[test]
+fn encryption_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let blueprint = dir.path().join("secret.yml");
+    std::fs::write(&blueprint, "root: {}\ndisk: {data: {encrypt: tpm2}}\n").unwrap();
+    let refused = moby(["build", "--dir", dir.path().to_str().unwrap(), blueprint.to_str().unwrap()]);
+    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("`encrypt: tpm2` is not made yet"), "{}", refused.stderr);
 }

@@ -14,9 +14,19 @@ const NAME: &str = "moby-data";
 const TARGET: &str = "/data";
 
 impl Components<'_> {
-    /// Puts the component in front of everything else of `onboot`, if the blueprint asks for a data partition.
+    /// Puts the component in front of everything else of `onboot`, if the blueprint asks for a data partition. One that it
+    /// cannot make is refused.
     pub fn add_data(&self, blueprint: &mut Blueprint) -> Result<()> {
         let Some(data) = &blueprint.disk.data else { return Ok(()) };
+        if data.encrypt() != "none" {
+            return Err(Error::usage(format!(
+                "{}: `encrypt: {}` is not made yet: the program that makes the data partition knows neither LUKS2 nor the \
+                 TPM, and images have no cryptsetup with what it needs of the kernel (dm-crypt, the TPM's driver)",
+                data.place,
+                data.encrypt()
+            ))
+            .hint("set encrypt: none, and keep secrets elsewhere; docs/verified-boot.md says what is protected"));
+        }
         if blueprint.onboot.iter().any(|image| *image.name == *NAME) {
             return Ok(());
         }

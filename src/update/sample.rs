@@ -59,7 +59,11 @@ impl Device for Memory {
     }
 
     fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        assert!(at.is_multiple_of(SECTOR) && bytes.len().is_multiple_of(512), "not whole sectors: {at}, {}", bytes.len());
+        assert!(
+            at.is_multiple_of(SECTOR) && bytes.len().is_multiple_of(512),
+            "not whole sectors: {at}, {}",
+            bytes.len()
+        );
         assert!(at + bytes.len() as u64 <= self.size());
         for (number, chunk) in (at / SECTOR..).zip(bytes.chunks(512)) {
             let sector: [u8; 512] = chunk.try_into().unwrap();

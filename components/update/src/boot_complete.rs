@@ -11,8 +11,7 @@ use crate::slots::complete::{Completed, complete};
 use crate::slots::failure::{Doing, Failure, Result};
 use crate::slots::layout::ESP;
 
-const USAGE: &str =
-    "use: boot-complete [--after SECONDS] [--connect HOST:PORT]... [--timeout SECONDS] [--or-reboot] [-- PROGRAM ARGUMENTS]";
+const USAGE: &str = "use: boot-complete [--after SECONDS] [--connect HOST:PORT]... [--timeout SECONDS] [--or-reboot] [-- PROGRAM ARGUMENTS]";
 
 /// Init writes the names of onboot containers that failed there.
 const FAILED: &str = "/run/moby/onboot.failed";
@@ -146,7 +145,11 @@ mod tests {
     fn checks_are_tried_until_they_are_good() {
         let mut left = 1;
         let later = Instant::now() + Duration::from_secs(20);
-        until(later, || { left -= 1; if left < 0 { Ok(()) } else { Err(Failure::new("not yet")) } }).unwrap();
+        until(later, || {
+            left -= 1;
+            if left < 0 { Ok(()) } else { Err(Failure::new("not yet")) }
+        })
+        .unwrap();
         assert!(until(Instant::now(), || check("/bin/false", &[])).is_err());
         assert!(until(Instant::now(), || check("/bin/true", &[])).is_ok());
     }

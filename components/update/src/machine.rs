@@ -18,8 +18,9 @@ const BLOCK_DEVICES: &str = "/sys/class/block";
 /// The root hash of the running system.
 pub fn running() -> Result<[u8; 32]> {
     let line = fs::read("/proc/cmdline").doing("reading /proc/cmdline")?;
-    root_hash(&String::from_utf8_lossy(&line))
-        .ok_or_else(|| Failure::refused("the kernel command line has no roothash=: this is no disk with a verified root"))
+    root_hash(&String::from_utf8_lossy(&line)).ok_or_else(|| {
+        Failure::refused("the kernel command line has no roothash=: this is no disk with a verified root")
+    })
 }
 
 /// The GUID of the partition of the running root, as stored; nothing if the command line names none.
@@ -95,7 +96,8 @@ impl Disk {
     pub fn partition(&self, number: u32) -> Result<PathBuf> {
         let folder = partition_folder(&self.name, number);
         let name = folder.as_deref().and_then(Path::file_name);
-        let name = name.ok_or_else(|| Failure::new(format!("the kernel knows no partition {number} of {}", self.name)))?;
+        let name =
+            name.ok_or_else(|| Failure::new(format!("the kernel knows no partition {number} of {}", self.name)))?;
         Ok(Path::new("/dev").join(name))
     }
 
@@ -148,7 +150,8 @@ mod tests {
         assert_eq!(root_partition(line), Some(stored));
         let hash: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(root_partition(&format!("roothash={hash} {line}")), Some(stored));
-        for none in ["", "root=/dev/vda", "root=PARTUUID=1-2", "-- root=PARTUUID=00010203-0405-0607-0809-0a0b0c0d0e0f"] {
+        for none in ["", "root=/dev/vda", "root=PARTUUID=1-2", "-- root=PARTUUID=00010203-0405-0607-0809-0a0b0c0d0e0f"]
+        {
             assert_eq!(root_partition(none), None, "{none}");
         }
     }

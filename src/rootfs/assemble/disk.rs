@@ -16,15 +16,6 @@ impl Assembly<'_> {
             return Ok(());
         }
         if let Some(data) = &disk.data {
-            if data.encrypt() != "none" {
-                return Err(Error::usage(format!(
-                    "{}: `encrypt: {}` is not made yet: the program that makes the data partition knows neither LUKS2 nor \
-                     the TPM, and images have no cryptsetup with what it needs of the kernel (dm-crypt, the TPM's driver)",
-                    data.place,
-                    data.encrypt()
-                ))
-                .hint("set encrypt: none, and keep secrets elsewhere; docs/verified-boot.md says what is protected"));
-            }
             let origin = self.origin("disk", "disk");
             self.folder_if_missing(data.mount().trim_start_matches('/'), origin)?;
         }

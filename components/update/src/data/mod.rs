@@ -54,8 +54,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
     } else {
         file_system::check_and_grow(&node)?;
     }
-    mount(&node, TARGET, "ext4", MountFlags::RELATIME, None)
-        .doing(format_args!("mounting {} on {}", node.display(), wanted.mount))?;
+    mount(&node, TARGET, "ext4", MountFlags::RELATIME, None).doing(format_args!(
+        "mounting {} on {}",
+        node.display(),
+        wanted.mount
+    ))?;
     println!("{} is mounted on {}", node.display(), wanted.mount);
     if wanted.mount == "/var" {
         var_folders(Path::new(TARGET))?;

@@ -150,8 +150,14 @@ mod tests {
         let mut table = Table::read(&device).unwrap();
         for number in 1..4 {
             let first = u64::from(number) * 2 * MIB;
-            let entry =
-                Entry { kind: [7; 16], guid: [number as u8; 16], first, last: first + MIB - 1, attributes: 0, name: "x".into() };
+            let entry = Entry {
+                kind: [7; 16],
+                guid: [number as u8; 16],
+                first,
+                last: first + MIB - 1,
+                attributes: 0,
+                name: "x".into(),
+            };
             table.set(number, &entry);
         }
         table.write(&device).unwrap();

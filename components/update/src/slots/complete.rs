@@ -17,7 +17,8 @@ pub enum Completed {
 /// the same.
 pub fn complete(disk: &dyn Device, running: &[u8; 32]) -> Result<Completed> {
     let mut layout = Layout::read(disk)?;
-    let of_running = layout.images.iter().filter(|image| image.root_hash.as_ref().map(root_guid) == Some(root_guid(running)));
+    let of_running =
+        layout.images.iter().filter(|image| image.root_hash.as_ref().map(root_guid) == Some(root_guid(running)));
     let Some(image) = of_running.max_by_key(|image| image.generation).cloned() else {
         return Err(Failure::refused("the running kernel image is not on this disk's EFI system partition"));
     };

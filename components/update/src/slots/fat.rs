@@ -42,7 +42,8 @@ pub struct Volume<'d> {
 impl<'d> Volume<'d> {
     /// Opens the volume that starts at a byte of the disk and has `size` bytes.
     pub fn open(device: &'d dyn Device, start: u64, size: u64) -> Result<Volume<'d>> {
-        let wrong = |what: &str| Failure::refused(format!("the EFI system partition is no FAT32 that can be used: {what}"));
+        let wrong =
+            |what: &str| Failure::refused(format!("the EFI system partition is no FAT32 that can be used: {what}"));
         let head = bytes_at(device, start, SECTOR as usize).doing("reading the EFI system partition")?;
         let byte = |at: usize| u64::from(head.get(at).copied().unwrap_or_default());
         let short = |at| u64::from(u16_at(&head, at).unwrap_or_default());
@@ -76,7 +77,17 @@ impl<'d> Volume<'d> {
             0 | 0xffff => 0,
             sector => start + sector * SECTOR,
         };
-        Ok(Volume { device, start, cluster, tables, table, changed: BTreeSet::new(), data, root: word(44) as u32, information })
+        Ok(Volume {
+            device,
+            start,
+            cluster,
+            tables,
+            table,
+            changed: BTreeSet::new(),
+            data,
+            root: word(44) as u32,
+            information,
+        })
     }
 
     /// The clusters of a file or folder, in order. A chain that leads nowhere or in a circle is damage.
@@ -177,8 +188,8 @@ impl<'d> Volume<'d> {
 
     /// Takes free clusters and chains them behind each other; the last one ends the chain.
     pub(super) fn allocate(&mut self, count: u64) -> Result<Vec<u32>> {
-        let free = (2..self.table.len() as u32)
-            .filter(|at| self.table.get(*at as usize).is_some_and(|next| next & MASK == 0));
+        let free =
+            (2..self.table.len() as u32).filter(|at| self.table.get(*at as usize).is_some_and(|next| next & MASK == 0));
         let taken: Vec<u32> = free.take(count as usize).collect();
         if (taken.len() as u64) < count {
             return Err(Failure::refused(format!(
@@ -215,7 +226,8 @@ impl<'d> Volume<'d> {
             }
         }
         if self.information > self.start {
-            let mut bytes = bytes_at(self.device, self.information, SECTOR as usize).doing("reading the FAT's counts")?;
+            let mut bytes =
+                bytes_at(self.device, self.information, SECTOR as usize).doing("reading the FAT's counts")?;
             if slice(&bytes, 0, 4) == Some(b"RRaA") {
                 put(&mut bytes, 488, &u32::try_from(self.free()).unwrap_or(u32::MAX).to_le_bytes());
                 self.device.write(self.information, &bytes).doing("writing the FAT's counts")?;
@@ -271,7 +283,12 @@ impl<'d> Volume<'d> {
         let slots = self.slots(folder)?;
         // A zero ends the folder: none may be left in front of a new entry.
         let ends_before = |place: u64| -> Vec<u64> {
-            slots.iter().take_while(|(at, _)| *at != place).filter(|(_, first)| *first == 0).map(|(at, _)| *at).collect()
+            slots
+                .iter()
+                .take_while(|(at, _)| *at != place)
+                .filter(|(_, first)| *first == 0)
+                .map(|(at, _)| *at)
+                .collect()
         };
         if let Some(found) = super::folder::free_run(&slots, count) {
             self.mark_deleted(&ends_before(found.first().copied().unwrap_or_default()))?;

@@ -77,9 +77,11 @@ impl Volume<'_> {
         for cluster in self.chain(folder)? {
             let place = self.place(cluster);
             let bytes = bytes_at(self.device, place, self.cluster_size() as usize).doing("reading a folder")?;
-            slots.extend((0_u64..).zip(bytes.chunks(SLOT as usize)).map(|(at, entry)| {
-                (place + at * SLOT, entry.first().copied().unwrap_or_default())
-            }));
+            slots.extend(
+                (0_u64..)
+                    .zip(bytes.chunks(SLOT as usize))
+                    .map(|(at, entry)| (place + at * SLOT, entry.first().copied().unwrap_or_default())),
+            );
         }
         // Behind the end there may be anything.
         let end = slots.iter().position(|(_, first)| *first == 0).unwrap_or(slots.len());

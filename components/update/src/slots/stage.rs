@@ -193,12 +193,7 @@ impl Target {
         )
     }
 
-    fn set(
-        &self,
-        layout: &mut Layout<'_>,
-        root: impl FnOnce(&mut Entry),
-        tree: impl FnOnce(&mut Entry),
-    ) -> Result<()> {
+    fn set(&self, layout: &mut Layout<'_>, root: impl FnOnce(&mut Entry), tree: impl FnOnce(&mut Entry)) -> Result<()> {
         let mut entry = layout.partition(self.slot.root)?;
         root(&mut entry);
         layout.table.set(self.slot.root, &entry);

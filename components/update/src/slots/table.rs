@@ -225,7 +225,8 @@ fn decode(bytes: &[u8]) -> Option<Entry> {
     if kind == [0; 16] {
         return None;
     }
-    let units: Vec<u16> = (0..NAME / 2).filter_map(|at| u16_at(bytes, 56 + 2 * at)).take_while(|unit| *unit != 0).collect();
+    let units: Vec<u16> =
+        (0..NAME / 2).filter_map(|at| u16_at(bytes, 56 + 2 * at)).take_while(|unit| *unit != 0).collect();
     Some(Entry {
         kind,
         guid: *slice(bytes, 16, 16)?.first_chunk()?,

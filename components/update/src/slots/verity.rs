@@ -99,7 +99,8 @@ impl Superblock {
         while done < blocks {
             let count = BATCH.min(blocks - done);
             // BATCH is a multiple of the hashes of a block, so that this starts at one.
-            let expected = bytes_at(device, hashes + done * 32, (count * 32) as usize).doing("reading the hash tree")?;
+            let expected =
+                bytes_at(device, hashes + done * 32, (count * 32) as usize).doing("reading the hash tree")?;
             let bytes = bytes_at(device, from + done * BLOCK, (count * BLOCK) as usize).doing("reading the root")?;
             let pairs = bytes.chunks(BLOCK as usize).zip(expected.chunks(32));
             if let Some(at) = pairs.into_iter().position(|(block, hash)| self.hash(block) != *hash) {
