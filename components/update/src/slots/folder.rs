@@ -2,6 +2,7 @@
 //! there after a power failure is decided by one sector wherever that is possible.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::bytes::{put, slice, u16_at, u32_at};
 use super::device::{SECTOR, bytes_at};
@@ -194,13 +195,13 @@ impl Volume<'_> {
         let mut sectors: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         for (at, bytes) in changes {
             let sector = at - at % SECTOR;
-            if !sectors.contains_key(&sector) {
-                let old = bytes_at(self.device, sector, SECTOR as usize).doing("reading a folder")?;
-                sectors.insert(sector, old);
-            }
-            if let Some(content) = sectors.get_mut(&sector) {
-                put(content, (at - sector) as usize, bytes);
-            }
+            let content = match sectors.entry(sector) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(place) => {
+                    place.insert(bytes_at(self.device, sector, SECTOR as usize).doing("reading a folder")?)
+                }
+            };
+            put(content, (at - sector) as usize, bytes);
         }
         for (sector, content) in sectors {
             self.device.write(sector, &content).doing("writing a folder")?;
