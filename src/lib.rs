@@ -13,8 +13,8 @@
 //! | [`outputs`] | `Tree` | named files: `kernel+initrd`, `tar`, ... |
 //!
 //! Beside them: [`component`] builds components into the store, [`deb`] reads Debian archives, [`run`] starts QEMU,
-//! [`inspect`] looks into images that were built, [`net`] is HTTP with retries, [`ui`] shows progress, [`commands`]
-//! has one file per verb.
+//! [`inspect`] looks into images that were built, [`update`] changes disks with two slots, [`net`] is HTTP with retries,
+//! [`ui`] shows progress, [`commands`] has one file per verb.
 
 pub mod arch;
 pub mod blueprint;
@@ -33,6 +33,7 @@ pub mod run;
 pub mod secure_boot;
 pub mod store;
 pub mod ui;
+pub mod update;
 
 pub use arch::Arch;
 pub use error::{Error, Result};

@@ -37,6 +37,8 @@ enum Command {
     Sign(commands::sign::SignVerb),
     /// Predict what a TPM measures of an image
     Measure(commands::measure::MeasureArguments),
+    /// Update disks with two slots
+    Update(commands::update::UpdateArguments),
     /// Boot an image in QEMU
     Run(Box<commands::run::RunArguments>),
 }
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Keys(keys) => commands::keys::run(&keys, &ui),
         Command::Sign(sign) => commands::sign::run(&sign, &ui),
         Command::Measure(measure) => commands::measure::run(&measure),
+        Command::Update(update) => commands::update::run(&update, &ui),
         Command::Run(run) => commands::run::run(*run, &ui),
     };
     match result {

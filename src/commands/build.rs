@@ -215,6 +215,8 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     if arguments.dry_run {
         return print(&blueprint.to_yaml()).map(|_| Vec::new());
     }
+    let mut blueprint = blueprint;
+    components.add_data(&mut blueprint)?;
     for file in &blueprint.files {
         if let blueprint::Content::Source(source) = &file.content {
             watched.add(host_path(source));

@@ -59,6 +59,8 @@ pub fn run(arguments: &LockArguments, global: &Global, ui: &Ui) -> Result<i32> {
     let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve), archives: Some(&archives) };
     let (blueprint, warnings) = blueprint::read(&inputs, options)?;
     super::show_warnings(&warnings, ui);
+    let mut blueprint = blueprint;
+    components.add_data(&mut blueprint)?;
     let place = LockPlace::of(&inputs, arguments.lock.as_deref());
     let old = match place.path() {
         Some(path) if path.exists() => LockFile::read(path)?,

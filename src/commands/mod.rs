@@ -12,6 +12,7 @@ pub mod run;
 pub mod schema;
 pub mod shared_cache;
 pub mod sign;
+pub mod update;
 pub mod verify;
 pub mod watch;
 

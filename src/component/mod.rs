@@ -22,6 +22,7 @@ mod build;
 pub mod certificates;
 mod components;
 mod content_tag;
+mod data;
 mod dockerfile;
 pub mod drop;
 pub mod embedded;

@@ -1,6 +1,7 @@
 //! The life of one container, and the sections whose containers run one after the other.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use crate::console::say;
 use crate::error::{Doing, Failure, Result};
 use crate::kernel_options::{Ending, KernelOptions};
 use crate::logs::LogPlace;
+use crate::mounts::report;
 use crate::runtime::{OciRuntime, STATE};
 use crate::supervisor::{Exit, Interrupted, Supervisor};
 
@@ -112,6 +114,9 @@ pub fn run_section(
             return 125;
         }
     };
+    if section_name == "onboot" {
+        report(note_failures(None));
+    }
     let kind = section_name.strip_prefix("on").filter(|kind| *kind == "shutdown").unwrap_or("onboot");
     let mut first = 0;
     for path in bundles {
@@ -143,6 +148,9 @@ pub fn run_section(
             if first == 0 {
                 first = code;
             }
+            if section_name == "onboot" {
+                report(note_failures(Some(&format!("onboot {name}: status {code}\n"))));
+            }
             fail(supervisor, on_failure);
         }
         if supervisor.request().is_some() {
@@ -150,6 +158,16 @@ pub fn run_section(
         }
     }
     first
+}
+
+/// Tells programs that decide whether this boot is good (component `boot-complete`) which onboot containers failed.
+fn note_failures(line: Option<&str>) -> Result<()> {
+    let folder = Path::new("/run/moby");
+    fs::create_dir_all(folder).at("creating", folder)?;
+    let Some(line) = line else { return Ok(()) };
+    let path = folder.join("onboot.failed");
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(&path).at("opening", &path)?;
+    file.write_all(line.as_bytes()).at("writing", &path)
 }
 
 fn fail(supervisor: &mut Supervisor, on_failure: Option<Ending>) {

@@ -86,7 +86,7 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    fn folder_if_missing(&mut self, path: &str, origin: OriginId) -> Result<()> {
+    pub(super) fn folder_if_missing(&mut self, path: &str, origin: OriginId) -> Result<()> {
         if self.tree.lookup(path.as_bytes()).is_some() { Ok(()) } else { self.folder(path, origin) }
     }
 }

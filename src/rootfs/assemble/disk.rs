@@ -15,6 +15,10 @@ impl Assembly<'_> {
         if disk.data.is_none() && disk.slots() < 2 {
             return Ok(());
         }
+        if let Some(data) = &disk.data {
+            let origin = self.origin("disk", "disk");
+            self.folder_if_missing(data.mount().trim_start_matches('/'), origin)?;
+        }
         let mut map = MapBuilder::default();
         map.put("slots", Value::Integer(disk.slots().into()));
         map.maybe(

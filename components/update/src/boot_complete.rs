@@ -1,0 +1,156 @@
+//! `boot-complete`: marks the boot as good once what it waits for is good.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::machine::{self, Disk};
+use crate::slots::complete::{Completed, complete};
+use crate::slots::failure::{Doing, Failure, Result};
+use crate::slots::layout::ESP;
+
+const USAGE: &str = "use: boot-complete [--after SECONDS] [--connect HOST:PORT]... [--timeout SECONDS] [--or-reboot] [-- PROGRAM ARGUMENTS]";
+
+/// Init writes the names of onboot containers that failed there.
+const FAILED: &str = "/run/moby/onboot.failed";
+/// How long a check may take to become good.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const BETWEEN: Duration = Duration::from_secs(1);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Arguments {
+    after: Duration,
+    timeout: Duration,
+    connect: Vec<String>,
+    or_reboot: bool,
+    check: Vec<String>,
+}
+
+/// Runs the program with these arguments.
+pub fn run(arguments: &[String]) -> Result<()> {
+    let arguments = parse(arguments)?;
+    let result = wait(&arguments).and_then(|()| mark());
+    match result {
+        Err(failure) if arguments.or_reboot => {
+            eprintln!("boot-complete: {failure}; rebooting");
+            machine::reboot()
+        }
+        other => other,
+    }
+}
+
+fn parse(arguments: &[String]) -> Result<Arguments> {
+    let mut parsed =
+        Arguments { after: Duration::ZERO, timeout: TIMEOUT, connect: Vec::new(), or_reboot: false, check: Vec::new() };
+    let mut rest = arguments.iter();
+    while let Some(word) = rest.next() {
+        let mut value = || rest.next().ok_or_else(|| Failure::new(format!("{word} needs a value; {USAGE}")));
+        let seconds = |text: &String| {
+            let number = text.parse().map_err(|_| Failure::new(format!("{word} {text}: not a number of seconds")));
+            number.map(Duration::from_secs)
+        };
+        match word.as_str() {
+            "--after" => parsed.after = seconds(value()?)?,
+            "--timeout" => parsed.timeout = seconds(value()?)?,
+            "--connect" => parsed.connect.push(value()?.clone()),
+            "--or-reboot" => parsed.or_reboot = true,
+            "--" => parsed.check = rest.by_ref().cloned().collect(),
+            other => return Err(Failure::new(format!("{other}: not known; {USAGE}"))),
+        }
+    }
+    Ok(parsed)
+}
+
+/// Returns when everything is good.
+fn wait(arguments: &Arguments) -> Result<()> {
+    if !Path::new("/run").join("moby").exists() {
+        return Err(Failure::new("no /run/moby: /run of the machine must be bound to /run here"));
+    }
+    let failed = std::fs::read_to_string(FAILED).unwrap_or_default();
+    if !failed.trim().is_empty() {
+        return Err(Failure::new(format!("not a good boot: {}", failed.trim().replace('\n', ", "))));
+    }
+    sleep(arguments.after);
+    let deadline = Instant::now() + arguments.timeout;
+    for address in &arguments.connect {
+        until(deadline, || connect(address))?;
+    }
+    if let Some((program, rest)) = arguments.check.split_first() {
+        until(deadline, || check(program, rest))?;
+    }
+    Ok(())
+}
+
+fn until(deadline: Instant, mut good: impl FnMut() -> Result<()>) -> Result<()> {
+    loop {
+        match good() {
+            Ok(()) => return Ok(()),
+            Err(failure) if Instant::now() >= deadline => {
+                return Err(Failure::new(format!("not a good boot: {failure}")));
+            }
+            Err(_) => sleep(BETWEEN),
+        }
+    }
+}
+
+fn connect(address: &str) -> Result<()> {
+    let mut addresses = address.to_socket_addrs().doing(format_args!("looking up {address}"))?;
+    let first = addresses.next().ok_or_else(|| Failure::new(format!("{address} has no address")))?;
+    TcpStream::connect_timeout(&first, Duration::from_secs(5)).map(drop).doing(format_args!("connecting to {address}"))
+}
+
+fn check(program: &str, arguments: &[String]) -> Result<()> {
+    let status = Command::new(program).args(arguments).status().doing(format_args!("running {program}"))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Failure::new(format!("{program} ended with {status}"))),
+    }
+}
+
+fn mark() -> Result<()> {
+    let running = machine::running()?;
+    let disk = Disk::of_running(&running)?;
+    let claims = disk.claim(&[ESP])?;
+    let completed = complete(&disk.device, &running)?;
+    drop(claims);
+    match completed {
+        Completed::Already(name) => println!("{name} was good before"),
+        Completed::Renamed(from, to) => println!("a good boot: {from} is {to} now"),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn arguments() {
+        let parsed = parse(&words("--after 5 --connect 127.0.0.1:80 --timeout 9 --or-reboot -- /bin/check --after x"));
+        let parsed = parsed.unwrap();
+        assert_eq!((parsed.after.as_secs(), parsed.timeout.as_secs(), parsed.or_reboot), (5, 9, true));
+        assert_eq!((parsed.connect, parsed.check.len()), (vec!["127.0.0.1:80".to_owned()], 3));
+        for wrong in ["--after", "--after x", "--now", "check"] {
+            assert!(parse(&words(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn checks_are_tried_until_they_are_good() {
+        let mut left = 1;
+        let later = Instant::now() + Duration::from_secs(20);
+        until(later, || {
+            left -= 1;
+            if left < 0 { Ok(()) } else { Err(Failure::new("not yet")) }
+        })
+        .unwrap();
+        assert!(until(Instant::now(), || check("/bin/false", &[])).is_err());
+        assert!(until(Instant::now(), || check("/bin/true", &[])).is_ok());
+    }
+}

@@ -1,0 +1,99 @@
+//! `data`: the data partition of the disk that the machine runs from. Makes it on the first boot, grows it with the disk,
+//! checks it, mounts it. What is wanted is in /etc/moby/disk.json, which belongs to the verified root.
+//!
+//! A partition named `_reset` instead of its own name is formatted: it was just made and power failed before its file
+//! system was complete, or somebody asked for it. One with its own name is never formatted, whatever is in it.
+
+mod file_system;
+mod partition;
+mod wanted;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use rustix::mount::{MountFlags, mount};
+
+use crate::machine::{self, Disk};
+use crate::slots::failure::{Doing, Failure, Result};
+use crate::slots::reset::{self, RESET};
+use crate::slots::table::Table;
+use wanted::Wanted;
+
+/// Where the blueprint's mount point is bound to in this container.
+const TARGET: &str = "/data";
+const CONFIGURATION: &str = "/etc/moby/disk.json";
+/// The kernel option that asks for a factory reset.
+const OPTION: &str = "moby.data.reset";
+
+/// Runs the program.
+pub fn run(arguments: &[String]) -> Result<()> {
+    if let Some(word) = arguments.first() {
+        return Err(Failure::new(format!("{word}: data takes no arguments; the blueprint's `disk.data` has them")));
+    }
+    let text = fs::read_to_string(CONFIGURATION).doing(format_args!("reading {CONFIGURATION}"))?;
+    let wanted = Wanted::parse(&text).map_err(|failure| failure.context(CONFIGURATION))?;
+    let line = fs::read("/proc/cmdline").doing("reading /proc/cmdline")?;
+    let line = String::from_utf8_lossy(&line).into_owned();
+    let Some(guid) = machine::root_partition(&line) else {
+        println!("the root of this machine is in memory: nothing is kept, {} is empty at every start", wanted.mount);
+        return Ok(());
+    };
+    let disk = Disk::with_partition(guid)?;
+    let reset = line.split_ascii_whitespace().any(|word| word == OPTION || word == "moby.data.reset=1");
+    let number = partition::prepare(&disk, &wanted, reset)?;
+    let node = disk.partition(number)?;
+    let mut table = Table::read(&disk.device)?;
+    if let Some(mut entry) = table.get(number).filter(|entry| entry.name == RESET) {
+        println!("formatting {}", node.display());
+        file_system::make(&node, &wanted.label)?;
+        // The name says that the file system is complete.
+        wanted.label.clone_into(&mut entry.name);
+        table.set(number, &entry);
+        table.write(&disk.device)?;
+    } else {
+        file_system::check_and_grow(&node)?;
+    }
+    mount(&node, TARGET, "ext4", MountFlags::RELATIME, None).doing(format_args!(
+        "mounting {} on {}",
+        node.display(),
+        wanted.mount
+    ))?;
+    println!("{} is mounted on {}", node.display(), wanted.mount);
+    if wanted.mount == "/var" {
+        var_folders(Path::new(TARGET))?;
+    }
+    Ok(())
+}
+
+/// Has the next boot format the partition.
+pub fn request_reset() -> Result<()> {
+    let line = fs::read("/proc/cmdline").doing("reading /proc/cmdline")?;
+    let guid = machine::root_partition(&String::from_utf8_lossy(&line));
+    let disk = Disk::with_partition(guid.ok_or_else(|| Failure::refused("this machine does not run from a disk"))?)?;
+    let number = reset::request(&disk.device)?;
+    println!("the next boot formats partition {number} of {}", disk.name);
+    Ok(())
+}
+
+/// What init made in the /var that is now below: services count on it.
+fn var_folders(var: &Path) -> Result<()> {
+    let folders = [("empty", 0o555), ("tmp", 0o1777)];
+    let others = ["cache", "lib", "local", "lock", "log", "opt", "spool"].map(|name| (name, 0o755));
+    for (name, mode) in folders.into_iter().chain(others) {
+        let path = var.join(name);
+        if path.is_dir() {
+            continue;
+        }
+        fs::create_dir(&path).doing(format_args!("creating {}", path.display()))?;
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(&path, mode).doing(format_args!("setting the mode of {}", path.display()))?;
+    }
+    for (name, target) in [("run", "/run"), ("log/onboot", "/run/log/onboot")] {
+        let link = var.join(name);
+        if link.symlink_metadata().is_err() {
+            symlink(target, &link).doing(format_args!("linking {}", link.display()))?;
+        }
+    }
+    Ok(())
+}
