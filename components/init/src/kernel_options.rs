@@ -85,7 +85,9 @@ impl KernelOptions {
                     true
                 }
                 // `moby.root.` is stage1's, which ran before; `moby.data.` is that of the component `data`.
-                _ => !key.starts_with("moby.") || ["moby.root.", "moby.data."].iter().any(|start| key.starts_with(start)),
+                _ => {
+                    !key.starts_with("moby.") || ["moby.root.", "moby.data."].iter().any(|start| key.starts_with(start))
+                }
             };
             if !known {
                 options.unknown.push(word.to_owned());
