@@ -65,7 +65,10 @@ fn no_inner_loop_does_much_more_than_it_did() {
     }
     let found: BTreeMap<&str, u64> =
         inner_loops::ALL.iter().map(|one| (one.name, count(one.name, 1).saturating_sub(count(one.name, 0)))).collect();
-    println!("{found:#?}");
+    for one in inner_loops::ALL {
+        let (each, count) = if one.bytes { ("byte", SIZE << 20) } else { ("entry", SIZE * inner_loops::ENTRIES) };
+        println!("{}: {:.1} instructions a {each}", one.name, found[one.name] as f64 / count as f64);
+    }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(RECORD);
     if std::env::var_os("MOBY_RECORD").is_some() {
         return std::fs::write(path, serde_json::to_string_pretty(&found).unwrap() + "\n").unwrap();

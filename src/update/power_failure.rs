@@ -3,14 +3,12 @@
 
 use std::sync::Arc;
 
-use super::sample::{Memory, disk};
+use super::sample::{Memory, Sector, disk};
 use super::slots::complete::{Completed, complete};
 use super::slots::layout::{Layout, SLOTS, Tries};
 use super::slots::stage::stage;
 use super::slots::table::Table;
 use super::slots::verity::Superblock;
-
-type Sector = (u64, [u8; 512]);
 
 /// The disk after `count` operations of a log, and after some that were not flushed yet: every subset of sectors may be
 /// there. `seed` chooses one.

@@ -14,13 +14,16 @@ use crate::formats::{fat, verity};
 /// Blocks of 4096 bytes of the roots here; more than one block of hashes.
 pub const BLOCKS: usize = 130;
 
+/// A sector: its number and its bytes.
+pub type Sector = (u64, [u8; 512]);
+
 /// A disk in memory: what it was at first, and what was written since, in order.
 #[derive(Clone, Debug)]
 pub struct Memory {
     base: Arc<Vec<u8>>,
     written: RefCell<BTreeMap<u64, [u8; 512]>>,
     /// Every write as sectors; `None` is a flush.
-    pub log: RefCell<Vec<Option<(u64, [u8; 512])>>>,
+    pub log: RefCell<Vec<Option<Sector>>>,
 }
 
 impl Memory {
