@@ -315,6 +315,9 @@ fn of_client(host: &str, error: OciDistributionError) -> Failure {
             404 => Reason::NotFound,
             429 => Reason::TooManyRequests,
             408 | 500 | 502 | 503 | 504 => Reason::Unavailable,
+            // Every blob was sent before its manifest. Where two send the same blob at once, some registries have none
+            // for the moment in which the second takes the place of the first.
+            400 if said.contains("MANIFEST_BLOB_UNKNOWN") => Reason::Unavailable,
             other => Reason::Status(other),
         };
         let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
