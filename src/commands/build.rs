@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::extras::ExtraArguments;
 use super::global::Global;
 use super::shared_cache::SharedCacheArguments;
 use super::sign::SignArguments;
@@ -78,6 +79,8 @@ pub struct BuildArguments {
     /// Compression of the initrd: none, gzip[:1-9] (for kernels before 5.9), zstd[:1-19]
     #[arg(long, value_name = "METHOD", default_value_t)]
     compression: Method,
+    #[command(flatten)]
+    extras: ExtraArguments,
     /// Size of disk images, in MiB or with M or G [default: what their content needs]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     size: Option<u64>,
@@ -176,6 +179,8 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     if arguments.decompress_kernel {
         check_unpacked(&formats, arch)?;
     }
+    arguments.extras.check(&formats)?;
+    let extras = arguments.extras.read()?;
     let time = build_time()?;
     let signing = arguments.sign.signing(&formats)?;
     let inputs = inputs(arguments);
@@ -257,7 +262,7 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     let (compression, size) = (arguments.compression, arguments.size);
     let sign = signing.as_ref();
     let loaders = Loaders::default();
-    let options = Options { store: &store, ui, components, size, sign, compression, time, loaders };
+    let options = Options { store: &store, ui, components, size, sign, compression, extras, time, loaders };
     let (mut files, mut requests) = (Vec::new(), Vec::new());
     for format in formats {
         files = format.write(&system, &target, &options).context(format.description().name)?;

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cache;
 pub mod check;
+pub mod extras;
 pub mod global;
 pub mod keys;
 pub mod lock;

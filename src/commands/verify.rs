@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::extras::ExtraArguments;
 use super::global::Global;
 use crate::Arch;
 use crate::blueprint::{self, ArchiveReference, Input, Place, ReadOptions};
@@ -54,6 +55,8 @@ pub struct VerifyArguments {
     /// Compression of the initrd that was asked for [default: the image's, at the usual level]
     #[arg(long, value_name = "METHOD")]
     compression: Option<Method>,
+    #[command(flatten)]
+    extras: ExtraArguments,
     /// It was built with --decompress-kernel
     #[arg(long)]
     decompress_kernel: bool,
@@ -184,6 +187,7 @@ impl Rebuild<'_> {
         let lock = place.read(&store)?;
         super::lock::check((&place, lock.as_ref()), &blueprint, &components, arch, true, ui)?;
         components.pin_loaders(LoaderPins::new(&place, lock.as_ref(), true));
+        let extras = arguments.extras.read()?;
         let time = super::build::build_time()?;
         let (lock, components) = (lock.as_ref(), &components);
         let (pull, docker, input) = (false, None, None);
@@ -198,7 +202,17 @@ impl Rebuild<'_> {
         let signing = self.signing();
         let build = |size| {
             let (sign, loaders) = (signing.as_ref(), Loaders::default());
-            let options = Options { store: &store, ui, components, size, sign, compression, time, loaders };
+            let options = Options {
+                store: &store,
+                ui,
+                components,
+                size,
+                sign,
+                compression,
+                extras: extras.clone(),
+                time,
+                loaders,
+            };
             format.write(&system, &target, &options).context(format.description().name)
         };
         match build(asked) {

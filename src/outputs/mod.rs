@@ -7,6 +7,7 @@ mod bios;
 mod bios_disk;
 mod component;
 mod docker;
+mod extras;
 mod file;
 mod filesystem;
 mod format;
@@ -33,6 +34,7 @@ mod verified_root;
 
 use std::path::{Path, PathBuf};
 
+pub use extras::Extras;
 pub use file::{OutputFile, Target};
 pub use filesystem::write_filesystem;
 pub use format::{Description, Format};
@@ -65,6 +67,8 @@ pub struct Options<'a> {
     pub sign: Option<&'a Signing>,
     /// How an initrd is compressed.
     pub compression: Method,
+    /// What was asked for beside the blueprint.
+    pub extras: Extras,
     /// The time of everything that has none of its own, in seconds since the epoch.
     pub time: i64,
     /// Which loader components were taken; none to begin with.
@@ -74,7 +78,8 @@ pub struct Options<'a> {
 impl Options<'_> {
     /// Adds what an output's bytes depend on to its digest. Every new option belongs here.
     fn add_to(&self, hasher: &mut Hasher) {
-        let Options { store: _, ui: _, components: _, loaders: _, sign, size, compression, time } = self;
+        let Options { store: _, ui: _, components: _, loaders: _, sign, size, compression, extras, time } = self;
+        extras.add_to(hasher);
         hasher.field(format!("{size:?} {compression} {time}").as_bytes());
         hasher.field(sign.map_or(&[], |signing| signing.certificate().der()));
     }

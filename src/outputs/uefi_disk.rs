@@ -104,7 +104,7 @@ fn contain(
     let time = options.time;
     match container {
         Container::Raw => return Err(Error::failed("a raw disk has no container")),
-        Container::Qcow2 => qcow2::write(disk, output(&out)?, &qcow2::Options::default())?,
+        Container::Qcow2 => qcow2::write(disk, output(&out)?, &qcow2::Options { compression: options.extras.qcow2 })?,
         Container::Vhdx => vhdx::write(disk, output(&out)?, &vhdx::Options { kind: vhdx::Kind::Dynamic, identity })?,
         Container::Vhd(kind) => vhd::write(disk, output(&out)?, &vhd::Options { kind, identity, time, azure: false })?,
         Container::Azure => {

@@ -63,6 +63,7 @@ pub fn image_of(
     if !command_line.is_empty() {
         sections.push(Section::new(".cmdline", Arc::new(command_line.as_bytes().to_vec())));
     }
+    sections.extend(options.extras.sections());
     if let Some(release) = release(system, kernel)? {
         sections.push(Section::new(".uname", Arc::new(release.into_bytes())));
     }

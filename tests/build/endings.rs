@@ -334,3 +334,26 @@ fn timings_tell_what_was_made_and_what_was_reused() {
     assert_eq!((&second["stages"]["output"]["made"], &second["stages"]["output"]["reused"]), (&0.into(), &2.into()));
     assert_eq!(second["stages"]["compress"], serde_json::Value::Null);
 }
+
+/// What an image has beside its blueprint: only where something heeds it, and only what can be used.
+#[test]
+fn extras_are_checked() {
+    let place = images::place();
+    place.write("logo.bmp", "BM and more");
+    place.write("board.dtb", [&[0xd0, 0x0d, 0xfe, 0xed][..], &[0, 0, 1, 0], b"cut off"].concat());
+    for (arguments, words) in [
+        (&["--splash", "logo.bmp"][..], &["--splash is for an EFI program"][..]),
+        (&["--device-tree", "board.dtb", "-f", "raw-bios"], &["--device-tree is for an EFI program"]),
+        (&["--qcow2-compression", "zstd", "-f", "raw-efi"], &["--qcow2-compression is for a qcow2 image"]),
+        (&["--device-tree", "board.dtb", "-f", "uki"], &["board.dtb is no flattened device tree"]),
+        (&["--splash", "board.dtb", "-f", "uki"], &["board.dtb is no Windows bitmap"]),
+        (&["--splash", "missing.bmp", "-f", "uki"], &["missing.bmp"]),
+    ] {
+        let ended = place.build(&[arguments, &["everything.yml"]].concat());
+        assert_ne!(ended.status, Some(0), "{arguments:?}");
+        for word in words {
+            assert!(ended.err.contains(word), "{arguments:?}: {}", ended.err);
+        }
+    }
+    assert!(!place.path("images-out").exists());
+}
