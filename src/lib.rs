@@ -13,7 +13,7 @@
 //! | [`outputs`] | `Tree` | named files: `kernel+initrd`, `tar`, ... |
 //!
 //! Beside them: [`component`] builds components into the store, [`deb`] reads Debian archives, [`run`] starts QEMU,
-//! [`inspect`] looks into images that were built, [`update`] changes disks with two slots, [`net`] is HTTP with retries,
+//! [`secure_boot`] signs and measures, [`report`] tells how a build went, [`inspect`] looks into images that were built, [`update`] changes disks with two slots, [`net`] is HTTP with retries,
 //! [`ui`] shows progress, [`commands`] has one file per verb.
 
 pub mod arch;

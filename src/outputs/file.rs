@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use crate::error::{Error, IoContext, Result};
+use crate::formats::source::Source;
 
 /// What unfinished outputs are called, with six characters of chance between: beside their targets, so that a rename
 /// puts them in place.
@@ -70,6 +71,13 @@ impl OutputFile {
         rustix::fs::fchmod(file.as_file(), rustix::fs::Mode::from_raw_mode(0o644))
             .map_err(|error| Error::io("setting the mode of", path, error.into()))?;
         Ok(OutputFile { path: path.to_path_buf(), file: Some(file), unsynced: 0, sync: None, failed: None })
+    }
+
+    /// A file that will be `path`, with what a source has.
+    pub fn holding(path: &Path, source: &dyn Source) -> Result<OutputFile> {
+        let mut out = OutputFile::create(path)?;
+        source.write_to(&mut out)?;
+        Ok(out)
     }
 
     /// The single stream of a target, or the one file that `suffix` makes of its base name.

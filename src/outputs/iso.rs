@@ -9,17 +9,17 @@ use std::sync::Arc;
 
 use super::initrd::Initrd;
 use super::uefi_disk::program_path;
-use super::{Format, Options, OutputFile, System, Target, bios, root_file_system, signing, sparse, uefi_disk, uki};
+use super::{
+    Format, Options, OutputFile, System, Target, bios, finder, root_file_system, signing, sparse, uefi_disk, uki,
+};
 use crate::error::{Error, Result};
 use crate::formats::disk::Output;
 use crate::formats::iso9660::{BootImage, Hybrid, Iso, Options as IsoOptions};
 use crate::formats::source::Source;
-use crate::rootfs::stage1::{self, Purpose, RootKind};
+use crate::rootfs::stage1::{Purpose, RootKind};
 use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree};
 use crate::store::Digest;
 
-/// The component that finds the root.
-const STAGE1: &str = "components/stage1";
 /// The component that has the loader.
 const ISOLINUX: &str = "components/isolinux";
 /// Bytes of what BIOS runs from the boot record, at most.
@@ -115,26 +115,18 @@ pub fn write_with_kernel(system: &System, target: &Target, options: &Options<'_>
     write_image(&Iso::new(&tree, &iso_options)?, &root, options)?;
     let mut initrd = OutputFile::create(&initrd_name)?;
     Initrd::make(&finder, options)?.write(&mut initrd)?;
-    let content = |name: &PathBuf, content: &Content| -> Result<OutputFile> {
-        let mut out = OutputFile::create(name)?;
-        content.copy_to(&mut out)?;
-        Ok(out)
-    };
     OutputFile::commit_all(vec![
-        content(&kernel_name, &kernel.image)?,
+        OutputFile::holding(&kernel_name, &kernel.image)?,
         initrd,
-        content(&cmdline_name, &Content::bytes(cmdline.into_bytes()))?,
+        OutputFile::holding(&cmdline_name, &cmdline.into_bytes())?,
         root,
     ])
 }
 
 /// What is unpacked to memory: a system whose only task is to find the root.
 fn finder(system: &System, options: &Options<'_>) -> Result<System> {
-    let stage1 = options.component(STAGE1, system.arch)?;
     let purpose = Purpose { root: RootKind::Iso9660, verity: false, container: None };
-    let made = stage1::initramfs(&stage1, &system.tree, &purpose, options.time)?;
-    options.ui.note(format!("initramfs: {}", made.summary));
-    Ok(System { tree: made.tree, ..system.clone() })
+    Ok(System { tree: finder::initramfs(system, &purpose, options)?, ..system.clone() })
 }
 
 fn put(tree: &mut Tree, path: &str, content: Content, options: &Options<'_>) -> Result<()> {

@@ -7,7 +7,7 @@ use super::file::holds;
 use super::initrd::Initrd;
 use super::{Format, Options, OutputFile, System, Target};
 use crate::error::{Error, Result};
-use crate::rootfs::{Content, write_error};
+use crate::rootfs::Content;
 
 /// Writes the files and returns their names.
 pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
@@ -27,7 +27,7 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
         let cmdline = Content::bytes(kernel.cmdline.as_bytes());
         for (name, content) in [(kernel_name, &kernel.image), (cmdline_name, &cmdline)] {
             if !holds(name, std::iter::once_with(|| content.open())) {
-                files.push(file(name, content)?);
+                files.push(OutputFile::holding(name, content)?);
             }
         }
     }
@@ -37,11 +37,4 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
     }
     OutputFile::commit_all(files)?;
     Ok(if system.kernel.is_some() { all } else { vec![initrd_name.clone()] })
-}
-
-fn file(path: &std::path::Path, content: &Content) -> Result<OutputFile> {
-    let mut out = OutputFile::create(path)?;
-    content.copy_to(&mut out)?;
-    std::io::Write::flush(&mut out).map_err(write_error)?;
-    Ok(out)
 }

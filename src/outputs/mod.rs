@@ -10,6 +10,7 @@ mod docker;
 mod extras;
 mod file;
 mod filesystem;
+mod finder;
 mod format;
 mod initrd;
 mod iso;

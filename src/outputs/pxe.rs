@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use super::initrd::Initrd;
 use super::{Format, Options, OutputFile, System, Target, uki};
 use crate::error::{Error, Result};
-use crate::rootfs::Content;
 
 /// What iPXE calls the initrd, whatever its file's name is.
 const INITRD: &str = "initrd.img";
@@ -24,13 +23,8 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
     let script = script(&address(&kernel_name)?, &address(&initrd_name)?, &kernel.cmdline)?;
     let mut initrd_file = OutputFile::create(&initrd_name)?;
     Initrd::make(system, options)?.write(&mut initrd_file)?;
-    let file = |name: &PathBuf, content: &Content| -> Result<OutputFile> {
-        let mut out = OutputFile::create(name)?;
-        content.copy_to(&mut out)?;
-        Ok(out)
-    };
-    let kernel_file = file(&kernel_name, &kernel.image)?;
-    let script_file = file(&script_name, &Content::bytes(script.into_bytes()))?;
+    let kernel_file = OutputFile::holding(&kernel_name, &kernel.image)?;
+    let script_file = OutputFile::holding(&script_name, &script.into_bytes())?;
     OutputFile::commit_all(vec![kernel_file, initrd_file, script_file])
 }
 

@@ -8,16 +8,14 @@ use std::path::PathBuf;
 use super::initrd::Initrd;
 use super::pieces::Stored;
 use super::verified_root::DiskRoot;
-use super::{Format, Options, OutputFile, System, Target, uki};
+use super::{Format, Options, OutputFile, System, Target, finder, uki};
 use crate::blueprint::Root;
 use crate::error::{Error, IoContext, Result};
-use crate::formats::source::{Joined, Source};
+use crate::formats::source::Joined;
 use crate::formats::{erofs, squashfs};
-use crate::rootfs::stage1::{self, Purpose, RootKind};
-use crate::rootfs::{Content, Tree, write_error};
+use crate::rootfs::stage1::{Purpose, RootKind};
+use crate::rootfs::{Tree, write_error};
 
-/// The component that finds the root.
-const STAGE1: &str = "components/stage1";
 /// Squashfs has no identifier, so the disk goes by the name that the first virtio disk has.
 const FIRST_DISK: &str = "/dev/vda";
 /// Derived data of these kinds holds compressed pieces of file systems; the numbers go up when their bytes would change.
@@ -74,9 +72,7 @@ pub fn write_with_kernel(
         FileSystem::Erofs => RootKind::Erofs,
     };
     let purpose = Purpose { root, verity: false, container: None };
-    let program = options.component(STAGE1, system.arch)?;
-    let made = stage1::initramfs(&program, &system.tree, &purpose, options.time)?;
-    options.ui.note(format!("initramfs: {}", made.summary));
+    let initramfs = System { tree: finder::initramfs(system, &purpose, options)?, ..system.clone() };
 
     let mut tree = system.tree.clone();
     tree.remove(b"boot");
@@ -86,17 +82,11 @@ pub fn write_with_kernel(
     let cmdline = cmdline(&kernel.cmdline, &place);
 
     let mut initrd_file = OutputFile::create(&initrd_name)?;
-    let initramfs = System { tree: made.tree, ..system.clone() };
     Initrd::make(&initramfs, options)?.write(&mut initrd_file)?;
-    let content = |name: &PathBuf, content: &Content| -> Result<OutputFile> {
-        let mut out = OutputFile::create(name)?;
-        content.copy_to(&mut out)?;
-        Ok(out)
-    };
     OutputFile::commit_all(vec![
-        content(&kernel_name, &kernel.image)?,
+        OutputFile::holding(&kernel_name, &kernel.image)?,
         initrd_file,
-        content(&cmdline_name, &Content::bytes(cmdline.into_bytes()))?,
+        OutputFile::holding(&cmdline_name, &cmdline.into_bytes())?,
         root_file,
     ])
 }
@@ -116,18 +106,13 @@ fn write_with_hash_tree(
     let starter = made.starter(system, &places)?;
     let kernel = uki::kernel(&starter)?;
     let parts = std::iter::once(made.image).chain(made.tree.map(|tree| tree.content)).collect();
-    let write = |name: &PathBuf, source: &dyn Source| -> Result<OutputFile> {
-        let mut out = OutputFile::create(name)?;
-        source.write_to(&mut out)?;
-        Ok(out)
-    };
     let mut initrd_file = OutputFile::create(initrd_name)?;
     Initrd::make(&starter, options)?.write(&mut initrd_file)?;
     OutputFile::commit_all(vec![
-        write(kernel_name, &kernel.image)?,
+        OutputFile::holding(kernel_name, &kernel.image)?,
         initrd_file,
-        write(cmdline_name, &kernel.cmdline.clone().into_bytes())?,
-        write(root_name, &Joined(parts))?,
+        OutputFile::holding(cmdline_name, &kernel.cmdline.clone().into_bytes())?,
+        OutputFile::holding(root_name, &Joined(parts))?,
     ])
 }
 

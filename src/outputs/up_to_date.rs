@@ -97,10 +97,10 @@ pub fn write(
     let Some(key) = key(format, system, target, options)? else { return write() };
     // A cache that is to be filled wants to know what went in.
     let is_wanted = options.components.shared().is_some_and(SharedCaches::are_written);
-    if !is_wanted && let Some(files) = unchanged(&key, system.arch, options) {
+    if !is_wanted && let Some((files, loaders)) = unchanged(&key, system.arch, options) {
         // For make and the like they are as new as if they had been written.
         if files.iter().all(|path| touch(path)) {
-            note(&key, files.clone(), kept_loaders(&key, options), options)?;
+            note(&key, &files, loaders, options)?;
             options.ui.span("output", format.description().name).reused();
             return Ok(files);
         }
@@ -110,7 +110,7 @@ pub fn write(
     let files = write()?;
     let loaders = options.loaders.take().into_iter();
     let loaders = loaders.map(|(name, manifest)| Loader { name, manifest }).collect();
-    note(&key, files.clone(), loaders, options)?;
+    note(&key, &files, loaders, options)?;
     Ok(files)
 }
 
@@ -159,19 +159,15 @@ fn read(key: &Digest, options: &Options<'_>) -> Option<Note> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-fn kept_loaders(key: &Digest, options: &Options<'_>) -> Vec<Loader> {
-    read(key, options).map(|note| note.loaders).unwrap_or_default()
-}
-
-/// The output's files, if they and the loaders are what the note says.
-fn unchanged(key: &Digest, arch: Arch, options: &Options<'_>) -> Option<Vec<PathBuf>> {
+/// The output's files and loaders, if they are what the note says.
+fn unchanged(key: &Digest, arch: Arch, options: &Options<'_>) -> Option<(Vec<PathBuf>, Vec<Loader>)> {
     let note = read(key, options)?;
     let files_are = note.files.iter().all(|marks| Marks::of(&marks.path).is_ok_and(|now| now == *marks));
     let loaders_are = || {
         let is = |loader: &Loader| options.loader_in_store(&loader.name, arch).ok().flatten() == Some(loader.manifest);
         note.loaders.iter().all(is)
     };
-    (files_are && loaders_are()).then(|| note.files.into_iter().map(|marks| marks.path).collect())
+    (files_are && loaders_are()).then(|| (note.files.into_iter().map(|marks| marks.path).collect(), note.loaders))
 }
 
 fn touch(path: &Path) -> bool {
@@ -183,7 +179,7 @@ fn touch(path: &Path) -> bool {
 /// Notes finished files. Files have the time of the kernel's last tick, up to 10 ms ago: whoever changed one within the
 /// tick would not change its marks. So the tick is waited out, 2 ms on average. Where the clock of the files is
 /// another one (network file systems), nothing is noted.
-fn note(key: &Digest, files: Vec<PathBuf>, loaders: Vec<Loader>, options: &Options<'_>) -> Result<()> {
+fn note(key: &Digest, files: &[PathBuf], loaders: Vec<Loader>, options: &Options<'_>) -> Result<()> {
     let files: Vec<Marks> = files.iter().map(|path| Marks::of(path)).collect::<Result<_>>()?;
     let last = files.iter().map(|marks| marks.changed).max();
     for _ in 0..20 {

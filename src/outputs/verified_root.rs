@@ -10,20 +10,18 @@ use std::sync::Arc;
 use tempfile::NamedTempFile;
 
 use super::root_file_system::{FileSystem, write_image};
-use super::{Kernel, Options, System, uki};
+use super::{Kernel, Options, System, finder, uki};
 use crate::Arch;
 use crate::blueprint::{Root, RootType};
 use crate::error::{Error, IoContext, Result};
 use crate::formats::gpt::{self, Guid};
 use crate::formats::source::{FilePart, Sequential, Source};
 use crate::formats::verity::{self, Verity};
-use crate::rootfs::stage1::{self, Purpose, RootKind};
+use crate::rootfs::stage1::{Purpose, RootKind};
 use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree, write_error};
 use crate::secure_boot::signing::Signing;
 use crate::store::{Digest, Hasher};
 
-/// The component that finds the root.
-pub const STAGE1: &str = "components/stage1";
 /// Bytes of a kernel command line without the zero at its end (COMMAND_LINE_SIZE of Linux's arch/x86/include/asm/setup.h
 /// and arch/arm64/include/uapi/asm/setup.h). What is longer is cut off.
 const COMMAND_LINE_LIMIT: usize = 2047;
@@ -37,8 +35,6 @@ const RESERVED: [&str; 6] = [
     "moby.root.file=",
     "rootflags=",
 ];
-/// Bytes of a kernel's configuration, at most; Debian's have 300 KB.
-const CONFIG_LIMIT: u64 = 4 << 20;
 /// Where stage1 looks for the signature of the root hash.
 const SIGNATURE: &str = "roothash.p7s";
 /// The option by which the kernel opens no root hash without a signature.
@@ -107,14 +103,8 @@ impl DiskRoot {
         };
         check_words(&kernel.cmdline, root.verity())?;
         let purpose = Purpose { root: kind, verity: root.verity(), container: None };
-        if let Some(config) = &kernel.config {
-            let with_modules = stage1::release(&system.tree)?.is_some();
-            stage1::check_configuration(&config.read(CONFIG_LIMIT)?, with_modules, &purpose)?;
-        }
         let signing = check_signature(root, kernel, options)?;
-        let program = options.component(STAGE1, system.arch)?;
-        let mut made = stage1::initramfs(&program, &system.tree, &purpose, options.time)?;
-        options.ui.note(format!("initramfs: {}", made.summary));
+        let mut initramfs = finder::initramfs(system, &purpose, options)?;
 
         let mut tree = system.tree.clone();
         tree.remove(b"boot");
@@ -137,13 +127,13 @@ impl DiskRoot {
         };
         let mut words = Vec::new();
         if let (Some(signing), Some(tree)) = (signing, &tree) {
-            put_signature(&mut made.tree, signing.root_hash(&tree.root_hash_text())?, options.time)?;
+            put_signature(&mut initramfs, signing.root_hash(&tree.root_hash_text())?, options.time)?;
             words.push(REQUIRE_SIGNATURES.to_owned());
         }
         let on_failure = root.on_failure.as_ref().map(|word| format!("moby.root.onfailure={}", word.value.word()));
         words.extend(on_failure);
         let image = Arc::new(Written { file, size, identity });
-        Ok(DiskRoot { image, tree, uuid, initramfs: made.tree, options: words })
+        Ok(DiskRoot { image, tree, uuid, initramfs, options: words })
     }
 
     /// The system as a loader starts it: with the initramfs, and the command line that finds the root at `places`.
@@ -292,7 +282,7 @@ fn check_signature<'a>(root: &Root, kernel: &Kernel, options: &Options<'a>) -> R
     }
     let instead = "set root: {signature: optional}: the signed kernel image vouches for the root hash too";
     if let Some(config) = &kernel.config {
-        let text = config.read(CONFIG_LIMIT)?;
+        let text = config.read(finder::CONFIG_LIMIT)?;
         let wanted = format!("{SIGNATURES}=y");
         if !text.split(|byte| *byte == b'\n').any(|line| line == wanted.as_bytes()) {
             return Err(Error::refused(format!(
