@@ -282,7 +282,7 @@ fn other_kinds_are_in_order_and_not_sealed() {
     let volume = Arc::new(SEALED[places().esp..places().root].to_vec());
     let options = iso9660::Options {
         boot: vec![BootImage::Volume(volume)],
-        hybrid: Some(Hybrid { boot_code: Vec::new() }),
+        hybrid: Some(Hybrid { boot_code: Vec::new(), partitions: Vec::new() }),
         label: "CD".into(),
         ..iso9660::Options::default()
     };

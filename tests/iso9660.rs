@@ -201,7 +201,7 @@ fn boots_as_a_cd_and_as_a_disk() {
     let mut builder = tree();
     builder.file("isolinux/isolinux.bin", noise(30, 38_912));
     let boot = vec![BootImage::Program(b"isolinux/isolinux.bin".to_vec()), BootImage::Volume(efi_volume())];
-    let hybrid = Some(Hybrid { boot_code: vec![0x90; 432] });
+    let hybrid = Some(Hybrid { boot_code: vec![0x90; 432], partitions: Vec::new() });
     let iso = Iso::new(&builder.0, &Options { boot, hybrid, ..options() }).unwrap();
     assert_eq!(iso.size() % (1 << 20), 0);
     let dir = tempfile::tempdir().unwrap();
@@ -246,7 +246,7 @@ fn pinned_bytes() {
     tree.link("link", b"boot/program");
     tree.put("null", 0o666, Kind::CharacterDevice { major: 1, minor: 3 });
     let boot = vec![BootImage::Program(b"boot/program".to_vec()), BootImage::Volume(Arc::new(noise(3, 4096)))];
-    let hybrid = Some(Hybrid { boot_code: Vec::new() });
+    let hybrid = Some(Hybrid { boot_code: Vec::new(), partitions: Vec::new() });
     let iso = Iso::new(&tree.0, &Options { boot, hybrid, ..options() }).unwrap();
     let image = bytes(&iso);
     let mut dump = format!("boot images {:?}\n", iso.boot_images().collect::<Vec<_>>());
@@ -273,7 +273,8 @@ fn what_cannot_be_written_is_refused() {
     let small = Options { boot: vec![BootImage::Program(b"etc/hostname".to_vec())], ..options() };
     assert!(refused(&tree, small).contains("has 5 bytes"));
     let volume = vec![BootImage::Volume(efi_volume())];
-    let nothing = Options { boot: volume, hybrid: Some(Hybrid { boot_code: vec![1; 432] }), ..options() };
+    let nothing =
+        Options { boot: volume, hybrid: Some(Hybrid { boot_code: vec![1; 432], partitions: Vec::new() }), ..options() };
     assert!(refused(&tree, nothing).contains("nothing that BIOS boots"));
 }
 

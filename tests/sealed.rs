@@ -174,6 +174,42 @@ fn a_sealed_disk_on_arm64() {
     boots("arm64", &disk);
 }
 
+/// A CD has root and tree as partitions: stage1 maps them on a CD, the kernel makes them on a stick.
+#[test]
+fn a_sealed_cd_on_amd64() {
+    let dir = tempfile::tempdir().unwrap();
+    build("amd64", "iso-efi,iso", SEALED, dir.path());
+    let [cd, both] = ["disk-efi.iso", "disk-hybrid.iso"].map(|name| dir.path().join(name));
+    for image in [&cd, &both] {
+        judge_disk(image, "EFI/BOOT/BOOTX64.EFI");
+        let text = image.to_str().unwrap();
+        judged("xorriso", &["-indev", text, "-check_media", "--"]);
+        // A changed byte of the root is found.
+        let root = table(image).entries[1].first_lba * 512;
+        let file = OpenOptions::new().read(true).write(true).open(image).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, root + 5000).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], root + 5000).unwrap();
+        let found = moby(["check", text]);
+        assert!(found.status == Some(3) && found.stdout.contains("BROKEN  root"), "{}{}", found.stdout, found.stderr);
+        file.write_all_at(&byte, root + 5000).unwrap();
+    }
+    boots("amd64", &cd);
+    boots("amd64", &both);
+    let stick = dir.path().join("stick.img");
+    fs::rename(&both, &stick).unwrap();
+    boots("amd64", &stick);
+    fs::rename(&cd, &stick).unwrap();
+    boots("amd64", &stick);
+}
+
+#[test]
+fn a_sealed_cd_on_arm64() {
+    let dir = tempfile::tempdir().unwrap();
+    build("arm64", "iso-efi", SEALED, dir.path());
+    boots("arm64", &dir.path().join("disk-efi.iso"));
+}
+
 /// Numbers that look random and are the same each time (SplitMix64, Vigna's public domain code).
 struct Seeded(u64);
 

@@ -114,7 +114,9 @@ fn format_of(kind: Kind, image: &Image, whole: &Part) -> Result<Option<Format>> 
                 files += 1;
                 Ok(())
             })?;
-            named(match (bios, efi, files > 1) {
+            // A root under dm-verity is a partition behind the volume for UEFI.
+            let table = gpt::read(&mut Cursor::new(image))?.map_or_else(Vec::new, |found| found.table.entries);
+            named(match (bios, efi, files > 1 || table.len() > 1) {
                 (true, true, _) => "iso",
                 (true, false, _) => "iso-bios",
                 (false, true, true) => "iso-efi",

@@ -2,15 +2,17 @@
 //! kinds of firmware; and beside a kernel (`kernel+iso`).
 //!
 //! The root lies in the image, as in LinuxKit's, and is used from there: nothing of it is copied into memory. A small
-//! initramfs with the kernel's drivers (stage1) finds it by the volume's name.
+//! initramfs with the kernel's drivers (stage1) finds it by the volume's name. With `root:` in the blueprint see
+//! [`super::sealed_iso`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::initrd::Initrd;
 use super::uefi_disk::program_path;
 use super::{
-    Format, Options, OutputFile, System, Target, bios, finder, root_file_system, signing, sparse, uefi_disk, uki,
+    Format, Options, OutputFile, System, Target, bios, finder, root_file_system, sealed_iso, signing, sparse,
+    uefi_disk, uki,
 };
 use crate::error::{Error, Result};
 use crate::formats::disk::Output;
@@ -27,8 +29,8 @@ const BOOT_CODE_LIMIT: u64 = 512;
 /// Where the loader and the initramfs lie, beside the kernel that every root has in `boot/`.
 const PROGRAM: &str = "boot/isolinux/isolinux.bin";
 const MODULE: &str = "boot/isolinux/ldlinux.c32";
-const CONFIGURATION: &str = "boot/isolinux/isolinux.cfg";
-const INITRD: &str = "boot/initrd.img";
+pub const CONFIGURATION: &str = "boot/isolinux/isolinux.cfg";
+pub const INITRD: &str = "boot/initrd.img";
 /// What Linux keeps file capabilities in.
 const CAPABILITY: &[u8] = b"security.capability";
 
@@ -42,42 +44,39 @@ pub fn write(format: Format, system: &System, target: &Target, options: &Options
         );
     }
     let out = OutputFile::stream(target, description.suffixes.first().copied().unwrap_or_default())?;
+    if let Some(root) = sealed_iso::root(format, system) {
+        sealed_iso::write(format, root, system, &out, options)?;
+        return Ok(vec![out.commit()?]);
+    }
     warn_of_capabilities(&system.tree, options)?;
     let finder = finder(system, options)?;
-    let (by_bios, by_uefi) = (format != Format::IsoEfi, format != Format::IsoBios);
     let mut tree = system.tree.clone();
-    if !by_bios {
+    if format == Format::IsoEfi {
         // The kernel is in the unified kernel image.
         tree.remove(b"boot");
     }
-    // A tree holds files with their digests, so the initrd becomes one.
     let scratch = options.store.temporary_folder()?;
     let mut iso_options = IsoOptions { time: options.time, ..IsoOptions::default() };
     let mut boot_code = Vec::new();
-    if by_bios {
-        let isolinux = |path| options.component_file(ISOLINUX, system.arch, path);
-        let initrd_path = scratch.path().join("initrd.img");
-        let mut initrd = OutputFile::create(&initrd_path)?;
-        Initrd::make(&finder, options)?.write(&mut initrd)?;
-        initrd.commit()?;
-        put(&mut tree, PROGRAM, isolinux("usr/lib/ISOLINUX/isolinux.bin")?, options)?;
-        put(&mut tree, MODULE, isolinux("usr/lib/syslinux/modules/bios/ldlinux.c32")?, options)?;
-        put(&mut tree, INITRD, Content::host_file(&initrd_path)?, options)?;
-        boot_code = isolinux("usr/lib/ISOLINUX/isohdpfx.bin")?.read(BOOT_CODE_LIMIT)?;
+    let mut by_bios = None;
+    if format != Format::IsoEfi {
+        let (program, code) = isolinux(&mut tree, &finder, scratch.path(), options)?;
+        by_bios = Some(program);
+        boot_code = code;
     }
-    iso_options.hybrid = Some(Hybrid { boot_code });
+    iso_options.hybrid = Some(Hybrid { boot_code, partitions: Vec::new() });
     let mut plan = |label: String| -> Result<Iso> {
         // In front, so that the blueprint's own `root=` wins.
         let command_line = format!("root=LABEL={label} {}", kernel.cmdline);
         let command_line = command_line.trim_end();
         iso_options.label = label;
         iso_options.boot.clear();
-        if by_bios {
+        if let Some(program) = &by_bios {
             let configuration = bios::configuration("/boot/kernel", &format!("/{INITRD}"), command_line)?;
             put(&mut tree, CONFIGURATION, Content::bytes(configuration.into_bytes()), options)?;
-            iso_options.boot.push(BootImage::Program(PROGRAM.as_bytes().to_vec()));
+            iso_options.boot.push(program.clone());
         }
-        if by_uefi {
+        if format != Format::IsoBios {
             let image = Arc::new(uki::image_of(system, uki::os_release(system)?, command_line, &finder, options)?);
             // The first plan gives the name only, and the name cannot depend on a signature over it.
             let image = if iso_options.label.is_empty() {
@@ -129,13 +128,36 @@ fn finder(system: &System, options: &Options<'_>) -> Result<System> {
     Ok(System { tree: finder::initramfs(system, &purpose, options)?, ..system.clone() })
 }
 
-fn put(tree: &mut Tree, path: &str, content: Content, options: &Options<'_>) -> Result<()> {
+/// Puts the loader for BIOS into a tree, with the initrd of a system. Returns what BIOS starts on a CD, and the boot record's
+/// program for disks.
+pub fn isolinux(
+    tree: &mut Tree,
+    starter: &System,
+    scratch: &Path,
+    options: &Options<'_>,
+) -> Result<(BootImage, Vec<u8>)> {
+    let isolinux = |path| options.component_file(ISOLINUX, starter.arch, path);
+    // A tree holds files with their digests, so the initrd becomes one.
+    let initrd_path = scratch.join("initrd.img");
+    let mut initrd = OutputFile::create(&initrd_path)?;
+    Initrd::make(starter, options)?.write(&mut initrd)?;
+    initrd.commit()?;
+    put(tree, PROGRAM, isolinux("usr/lib/ISOLINUX/isolinux.bin")?, options)?;
+    put(tree, MODULE, isolinux("usr/lib/syslinux/modules/bios/ldlinux.c32")?, options)?;
+    put(tree, INITRD, Content::host_file(&initrd_path)?, options)?;
+    let boot_code = isolinux("usr/lib/ISOLINUX/isohdpfx.bin")?.read(BOOT_CODE_LIMIT)?;
+    Ok((BootImage::Program(PROGRAM.as_bytes().to_vec()), boot_code))
+}
+
+/// Puts a file into a tree, below `boot/`.
+pub fn put(tree: &mut Tree, path: &str, content: Content, options: &Options<'_>) -> Result<()> {
     let origin = tree.add_origin(Origin { source: "iso".into(), location: "loader".into() });
     let inode = Inode { meta: Meta::root(0o644, options.time), kind: Kind::File(content), origin };
     tree.insert(path.as_bytes(), inode, &Meta::root(0o755, options.time)).map(drop)
 }
 
-fn write_image(iso: &Iso, out: &OutputFile, options: &Options<'_>) -> Result<()> {
+/// Writes an image as a file with holes.
+pub fn write_image(iso: &Iso, out: &OutputFile, options: &Options<'_>) -> Result<()> {
     let task = options.ui.task("write", "iso", None);
     let file = out.file().ok_or_else(|| Error::failed("a CD image cannot go to standard output"))?;
     sparse::write(iso, Output::new(file, out.path())?)?;
@@ -144,7 +166,7 @@ fn write_image(iso: &Iso, out: &OutputFile, options: &Options<'_>) -> Result<()>
 }
 
 /// A name that no other image has.
-fn label(identity: &Digest) -> String {
+pub fn label(identity: &Digest) -> String {
     let hex = identity.hex().to_uppercase();
     format!("MOBY-{}", hex.get(..16).unwrap_or(&hex))
 }

@@ -22,7 +22,7 @@ pub fn write(system: &System, target: &Target, options: &Options<'_>) -> Result<
         label: LABEL.to_owned(),
         time: options.time,
         boot: vec![BootImage::Volume(Arc::new(volume))],
-        hybrid: Some(Hybrid { boot_code: Vec::new() }),
+        hybrid: Some(Hybrid { boot_code: Vec::new(), partitions: Vec::new() }),
         ..iso9660::Options::default()
     };
     let iso = Iso::new(&Tree::new(options.time), &made)?;

@@ -23,6 +23,7 @@ mod raspberry_pi;
 mod root_file_system;
 mod sealed_bios_disk;
 mod sealed_disk;
+mod sealed_iso;
 mod segments;
 pub mod signing;
 pub(crate) mod sparse;

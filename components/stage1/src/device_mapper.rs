@@ -56,13 +56,13 @@ impl Mapping<'_> {
         let mut created = self.message(0, &[]);
         // Other commands take a name or a UUID, and not both.
         put(&mut created, UUID, &cut(self.uuid, UUID_LENGTH));
-        device_mapper(control, CREATE, &mut created).doing("creating the verified device")?;
+        device_mapper(control, CREATE, &mut created).doing("creating a device of the device mapper")?;
         let mut table = self.message(READ_ONLY, &self.target());
         let mut resume = self.message(READ_ONLY, &[]);
         let started = device_mapper(control, TABLE_LOAD, &mut table)
             .doing(format_args!("the kernel refuses the {} table \"{}\"", self.target, self.parameters))
             // A suspend without the suspend flag: resume.
-            .and_then(|()| device_mapper(control, SUSPEND, &mut resume).doing("starting the verified device"));
+            .and_then(|()| device_mapper(control, SUSPEND, &mut resume).doing("starting the device"));
         if let Err(failure) = started {
             let _ = device_mapper(control, REMOVE, &mut self.message(0, &[]));
             return Err(failure);

@@ -15,6 +15,10 @@ use crate::source::Source;
 /// A device that could not be read (a drive without a disc) is tried again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Bytes of a sector where the kernel makes no partitions: images for CDs have the tables of disks, so that they can be
+/// written to one.
+const DISK_SECTOR: u32 = 512;
+
 /// Made by this program or empty by nature; floppy drives keep one waiting.
 const PASSED_OVER: [&str; 6] = ["loop", "ram", "zram", "dm-", "fd", "nbd"];
 
@@ -29,6 +33,10 @@ pub struct Device {
     partition: Option<(u32, u64, String)>,
     /// Bytes of a logical sector of the disk.
     sector: u32,
+    /// Whether the kernel makes no partitions of it: a CD-ROM drive.
+    undivided: bool,
+    /// Of a partition for which there is no device: the byte of `name` that it starts at.
+    inside: Option<u64>,
 }
 
 impl Device {
@@ -37,9 +45,15 @@ impl Device {
         self.partition.as_ref().is_some_and(|(_, _, name)| *name == disk.name)
     }
 
-    /// Its node.
+    /// Its node; of a partition without one, that of the whole.
     pub fn node(&self) -> PathBuf {
         Path::new("/dev").join(&self.name)
+    }
+
+    /// The device mapper's line for a partition that has no device, and its sectors of 512 bytes.
+    pub fn mapping(&self) -> Option<(String, u64)> {
+        let start = self.inside?;
+        Some((format!("{} {}", self.node().display(), start / 512), self.size / 512))
     }
 }
 
@@ -50,6 +64,8 @@ struct Seen {
     names: Names,
     /// Of a whole disk.
     table: Option<Table>,
+    /// Of one that the kernel makes no partitions of: what its table tells of.
+    parts: Vec<(Names, Device)>,
     file_system: Option<FileSystem>,
     /// Why it could not be read, and when that was if it need not be tried again at once.
     trouble: Option<(String, Option<Instant>)>,
@@ -85,14 +101,20 @@ impl Inventory {
 
     /// The devices that answer to `source`.
     pub fn find(&self, source: &Source) -> Vec<&Device> {
+        let named = |names: &Names| match source {
+            Source::PartitionUuid(uuid) => names.uuid.as_ref() == Some(uuid),
+            Source::PartitionLabel(label) => names.label.as_ref() == Some(label),
+            _ => false,
+        };
         let answers = |seen: &&Seen| match source {
-            Source::PartitionUuid(uuid) => seen.names.uuid.as_ref() == Some(uuid),
-            Source::PartitionLabel(label) => seen.names.label.as_ref() == Some(label),
+            Source::PartitionUuid(_) | Source::PartitionLabel(_) => named(&seen.names),
             Source::Uuid(uuid) => seen.file_system.as_ref().is_some_and(|found| found.uuid.as_ref() == Some(uuid)),
             Source::Label(label) => seen.file_system.as_ref().is_some_and(|found| found.label.as_ref() == Some(label)),
             Source::Device(name) => seen.device.name == *name && seen.trouble.is_none(),
         };
-        self.seen.values().filter(answers).map(|seen| &seen.device).collect()
+        let devices = self.seen.values().filter(answers).map(|seen| &seen.device);
+        let parts = self.seen.values().flat_map(|seen| &seen.parts).filter(|(names, _)| named(names));
+        devices.chain(parts.map(|(_, device)| device)).collect()
     }
 
     /// One line for every device.
@@ -117,6 +139,9 @@ impl fmt::Display for Seen {
         name("PARTUUID", &self.names.uuid)?;
         name("PARTLABEL", &self.names.label)?;
         name("type", &self.names.kind)?;
+        for (names, _) in &self.parts {
+            name("partition with PARTUUID", &names.uuid)?;
+        }
         if let Some(found) = &self.file_system {
             name("file system", &Some(found.kind.to_owned()))?;
             name("UUID", &found.uuid)?;
@@ -151,7 +176,10 @@ fn describe(link: &Path) -> Option<Device> {
         None => (None, folder.clone()),
     };
     let sector = number(disk.join("queue/logical_block_size")).and_then(|sector| u32::try_from(sector).ok());
-    Some(Device { name: name_of(&folder)?, size, partition, sector: sector.unwrap_or(512) })
+    // The kernel's word for "no partitions" (block/genhd.c, GENHD_FL_NO_PART).
+    let undivided = partition.is_none() && number(folder.join("ext_range")) == Some(1);
+    let sector = if undivided { DISK_SECTOR } else { sector.unwrap_or(DISK_SECTOR) };
+    Some(Device { name: name_of(&folder)?, size, partition, sector, undivided, inside: None })
 }
 
 fn look_at(device: Device, disk: Option<&Table>) -> Seen {
@@ -159,7 +187,7 @@ fn look_at(device: Device, disk: Option<&Table>) -> Seen {
         (Some((number, start, _)), Some(table)) => table.names(*number, *start, device.sector),
         _ => Names::default(),
     };
-    let mut seen = Seen { device, names, table: None, file_system: None, trouble: None };
+    let mut seen = Seen { device, names, table: None, parts: Vec::new(), file_system: None, trouble: None };
     if let Err(error) = seen.read() {
         // Linux has no text for it that a person would understand.
         let text = match error.raw_os_error() {
@@ -181,7 +209,15 @@ impl Seen {
         let file = File::open(self.device.node())?;
         if self.device.partition.is_none() {
             let read = |offset, length| read_at(&file, offset, length);
-            self.table = Some(Table::read(&read, self.device.sector, self.device.size)?);
+            let table = Table::read(&read, self.device.sector, self.device.size)?;
+            if self.device.undivided {
+                let part = |(start, size, names)| {
+                    (names, Device { size, undivided: false, inside: Some(start), ..self.device.clone() })
+                };
+                let places = table.places(self.device.sector, self.device.size);
+                self.parts = places.into_iter().map(part).collect();
+            }
+            self.table = Some(table);
         }
         let length = self.device.size.min(LOOKED_AT as u64) as usize;
         self.file_system = recognise(&read_at(&file, 0, length)?);

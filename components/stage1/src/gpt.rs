@@ -1,4 +1,5 @@
-//! The GUID partition table (UEFI 2.10, section 5.3). It names partitions; where they lie is the kernel's to say.
+//! The GUID partition table (UEFI 2.10, section 5.3). It names partitions; where they lie is the kernel's to say, but for
+//! drives of which it makes no partitions.
 //!
 //! Not supported: entries of another size than 128 bytes (the kernel refuses them too), more than 1024 entries.
 
@@ -11,6 +12,8 @@ pub struct Entry {
     pub number: u32,
     /// First sector, in logical sectors of the disk.
     pub first: u64,
+    /// Last sector.
+    pub last: u64,
     /// What it is for.
     pub kind: String,
     /// Its own identifier: PARTUUID.
@@ -71,6 +74,7 @@ pub fn entries(header: &Header, bytes: &[u8]) -> Result<Vec<Entry>, &'static str
         Some(Entry {
             number,
             first: u64_at(bytes, 32)?,
+            last: u64_at(bytes, 40)?,
             kind,
             guid: guid(slice(bytes, 16, 16)?).unwrap_or_default(),
             label: String::from_utf16_lossy(&name),
@@ -101,6 +105,7 @@ pub mod tests {
         entries[128..144].copy_from_slice(&(1..=16).collect::<Vec<u8>>());
         entries[144..160].copy_from_slice(&(17..=32).collect::<Vec<u8>>());
         entries[160..168].copy_from_slice(&2048_u64.to_le_bytes());
+        entries[168..176].copy_from_slice(&3999_u64.to_le_bytes());
         entries[184..190].copy_from_slice(&[b'r', 0, 0xe4, 0, b't', 0]);
         let mut header = vec![0; 512];
         header[..8].copy_from_slice(b"EFI PART");
@@ -127,7 +132,8 @@ pub mod tests {
         assert_eq!((found.entries_at, found.length), (2, 512));
         let list = entries(&found, &bytes).unwrap();
         assert_eq!(list.len(), 1);
-        assert_eq!((list[0].number, list[0].first, list[0].label.as_str()), (2, 2048, "rät"));
+        assert_eq!((list[0].number, list[0].first, list[0].last), (2, 2048, 3999));
+        assert_eq!(list[0].label, "rät");
         assert_eq!(list[0].guid, "14131211-1615-1817-191a-1b1c1d1e1f20");
     }
 

@@ -73,15 +73,23 @@ impl Table {
                 let here = |entry: &&gpt::Entry| {
                     entry.number == number && entry.first.checked_mul(sector.into()) == Some(start)
                 };
-                entries.iter().find(here).map_or_else(Names::default, |entry| Names {
-                    uuid: Some(entry.guid.clone()).filter(|guid| !guid.is_empty()),
-                    label: Some(entry.label.clone()).filter(|label| !label.is_empty()),
-                    kind: Some(entry.kind.clone()),
-                })
+                entries.iter().find(here).map_or_else(Names::default, names_of)
             }
             Table::Mbr(signature) => Names { uuid: Some(format!("{signature:08x}-{number:02x}")), ..Names::default() },
             Table::None => Names::default(),
         }
+    }
+
+    /// The partitions of a disk of `size` bytes by the table alone: first byte, bytes, names. Those that do not lie on
+    /// the disk are left out.
+    pub fn places(&self, sector: u32, size: u64) -> Vec<(u64, u64, Names)> {
+        let (Table::Gpt(entries) | Table::BackupGpt(entries)) = self else { return Vec::new() };
+        let place = |entry: &gpt::Entry| {
+            let first = entry.first.checked_mul(sector.into())?;
+            let end = entry.last.checked_add(1)?.checked_mul(sector.into()).filter(|end| *end <= size)?;
+            Some((first, end.checked_sub(first).filter(|length| *length > 0)?, names_of(entry)))
+        };
+        entries.iter().filter_map(place).collect()
     }
 
     /// For messages.
@@ -92,6 +100,14 @@ impl Table {
             Table::Mbr(_) => "MBR",
             Table::None => "no partition table",
         }
+    }
+}
+
+fn names_of(entry: &gpt::Entry) -> Names {
+    Names {
+        uuid: Some(entry.guid.clone()).filter(|guid| !guid.is_empty()),
+        label: Some(entry.label.clone()).filter(|label| !label.is_empty()),
+        kind: Some(entry.kind.clone()),
     }
 }
 
@@ -125,6 +141,14 @@ mod tests {
         assert_eq!(names.label.as_deref(), Some("rät"));
         assert_eq!(table.names(2, 2049 * 512, 512), Names::default());
         assert_eq!(table.names(1, 2048 * 512, 512), Names::default());
+    }
+
+    #[test]
+    fn places() {
+        let of = |size| read_of(&disk()).places(512, size).into_iter().map(|(at, length, _)| (at, length));
+        assert!(of(4000 * 512).eq([(2048 * 512, 1952 * 512)]));
+        assert!(of(4000 * 512 - 1).eq([]), "it ends behind the disk");
+        assert_eq!(Table::Mbr(1).places(512, u64::MAX), []);
     }
 
     #[test]

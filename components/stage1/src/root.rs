@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags, mount as mount_device, unmount};
 
 use crate::console::say;
-use crate::devices::read_at;
+use crate::device_mapper::Mapping;
+use crate::devices::{Device, read_at};
 use crate::error::{Doing, Failure, Result};
 use crate::file_system::{FileSystem, LOOKED_AT, recognise};
 use crate::handover::NEW_ROOT;
@@ -92,10 +93,14 @@ impl fmt::Display for Mounted {
 pub fn mount(plan: &Plan, options: &Options) -> Result<Mounted> {
     let mut machine = Machine::start()?;
     let found = machine.wait_for(&plan.wanted(), options.timeout)?;
-    let mut nodes = found.iter().map(|device| device.node());
+    let mut nodes = Vec::new();
+    for (device, name) in found.iter().zip(["disc-1", "disc-2"]) {
+        nodes.push(node_of(&mut machine, device, name)?);
+    }
+    let mut place = found.first().map(Device::node).unwrap_or_default().display().to_string();
+    let mut nodes = nodes.into_iter();
     let device = nodes.next().unwrap_or_default();
     let tree = nodes.next();
-    let mut place = device.display().to_string();
     let image = match &options.file {
         Some(file) => {
             place = format!("{file} of {place}");
@@ -148,6 +153,15 @@ pub fn mount(plan: &Plan, options: &Options) -> Result<Mounted> {
     }
     machine.coldplug.failures.iter().for_each(|failure| say(&failure.to_string()));
     Ok(Mounted { place, kind, verified })
+}
+
+/// The node of a device. A partition of a CD gets one, under this name in the device mapper.
+fn node_of(machine: &mut Machine, device: &Device, name: &str) -> Result<PathBuf> {
+    let Some((parameters, sectors)) = device.mapping() else { return Ok(device.node()) };
+    machine.coldplug.named("dm-mod");
+    Mapping { name, uuid: &format!("moby-{name}"), target: "linear", parameters: &parameters, sectors }
+        .create()
+        .map_err(|failure| Failure::new(format!("a partition of {}: {failure}", device.node().display())))
 }
 
 fn open_image(machine: &mut Machine, device: &Path, file: &str) -> Result<ImageFile> {

@@ -13,6 +13,8 @@ use crate::slots::layout::root_guid;
 use crate::slots::program::root_hash;
 use crate::slots::table::Table;
 
+/// What stage1 calls the mapping of a root on a CD.
+const CD_ROOT: &str = "disc-1";
 const BLOCK_DEVICES: &str = "/sys/class/block";
 
 /// The root hash of the running system.
@@ -21,6 +23,13 @@ pub fn running() -> Result<[u8; 32]> {
     root_hash(&String::from_utf8_lossy(&line)).ok_or_else(|| {
         Failure::refused("the kernel command line has no roothash=: this is no disk with a verified root")
     })
+}
+
+/// Whether the root is on a CD. The kernel makes no partitions of one, so stage1 maps the root's under this name
+/// (components/stage1/src/root.rs).
+pub fn runs_from_cd() -> bool {
+    let names = fs::read_dir(BLOCK_DEVICES).into_iter().flatten().flatten();
+    names.filter_map(|device| fs::read_to_string(device.path().join("dm/name")).ok()).any(|name| name.trim() == CD_ROOT)
 }
 
 /// The GUID of the partition of the running root, as stored; nothing if the command line names none.

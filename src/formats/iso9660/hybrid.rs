@@ -3,6 +3,7 @@
 
 use super::el_torito::{Placed, Platform};
 use super::format::{SECTOR, SYSTEM_AREA};
+use super::layout::Data;
 use crate::error::{Error, Result};
 use crate::formats::gpt::{self, Entry, Guid, SectorSize, Table};
 use crate::formats::mbr;
@@ -20,7 +21,13 @@ const LOADER_SECTOR: std::ops::Range<usize> = 432..440;
 pub struct Hybrid {
     /// What BIOS runs from the boot record (isolinux's isohdpfx.bin); empty if BIOS is not to boot it as a disk.
     pub boot_code: Vec<u8>,
+    /// Partitions behind the files, which are in no folder; each at whole MiB. They need a volume for UEFI: without one there
+    /// is no GUID partition table.
+    pub partitions: Vec<gpt::Partition>,
 }
+
+/// Sectors that partitions start and end at multiples of: 1 MiB.
+pub const ALIGNMENT: u64 = (1 << 20) / SECTOR;
 
 /// Sectors that the image is a multiple of: 1 MiB with a program for BIOS, as isohybrid has it, because some BIOSes give
 /// a stick 64 heads of 32 sectors and want whole cylinders.
@@ -31,13 +38,25 @@ pub fn multiple(hybrid: Option<&Hybrid>) -> u64 {
     }
 }
 
+/// Sectors of a partition.
+pub fn room(partition: &gpt::Partition) -> u64 {
+    partition.size.max(partition.content.size()).div_ceil(SECTOR).next_multiple_of(ALIGNMENT)
+}
+
 /// Sectors at the end for the backup of the table.
 pub fn tail() -> u64 {
     SectorSize::Bytes512.back().div_ceil(DISK_SECTORS)
 }
 
 /// The disk's bytes: the system area, and what ends the image.
-pub fn encode(hybrid: &Hybrid, images: &[Placed], sectors: u64, identity: Digest) -> Result<(Vec<u8>, Vec<u8>)> {
+/// `starts` are the sectors of the partitions.
+pub fn encode(
+    hybrid: &Hybrid,
+    images: &[Placed],
+    starts: &[Data],
+    sectors: u64,
+    identity: Digest,
+) -> Result<(Vec<u8>, Vec<u8>)> {
     let disk_sectors = sectors * DISK_SECTORS;
     let mut record = mbr::Record { boot_code: boot_code(hybrid, images)?, ..mbr::Record::default() };
     let [a, b, c, d, ..] = *identity.as_bytes();
@@ -48,6 +67,9 @@ pub fn encode(hybrid: &Hybrid, images: &[Placed], sectors: u64, identity: Digest
     };
     let bios = !hybrid.boot_code.is_empty();
     let Some(efi) = images.iter().find(|image| image.platform == Platform::Efi) else {
+        if !starts.is_empty() {
+            return Err(Error::failed("partitions on a CD without a volume for UEFI"));
+        }
         record.entries[0] = entry(bios, WHOLE_IMAGE, 0, disk_sectors);
         return Ok((record.encode().to_vec(), Vec::new()));
     };
@@ -60,16 +82,28 @@ pub fn encode(hybrid: &Hybrid, images: &[Placed], sectors: u64, identity: Digest
     } else {
         record.entries[0] = entry(false, mbr::kind::PROTECTIVE, 1, disk_sectors - 1);
     }
+    let mut entries = vec![Entry {
+        kind: gpt::EFI_SYSTEM,
+        guid: Guid::derived(identity, "partition 1"),
+        first_lba: first,
+        last_lba: first + count - 1,
+        attributes: 0,
+        name: "EFI system".encode_utf16().collect(),
+    }];
+    for (partition, (number, start)) in hybrid.partitions.iter().zip((2..).zip(starts)) {
+        let first_lba = u64::from(start.sector) * DISK_SECTORS;
+        entries.push(Entry {
+            kind: partition.kind,
+            guid: partition.guid.unwrap_or_else(|| Guid::derived(identity, &format!("partition {number}"))),
+            first_lba,
+            last_lba: first_lba + room(partition) * DISK_SECTORS - 1,
+            attributes: partition.attributes,
+            name: partition.name.encode_utf16().collect(),
+        });
+    }
     let table = Table {
         disk: Guid::derived(identity, "disk"),
-        entries: vec![Entry {
-            kind: gpt::EFI_SYSTEM,
-            guid: Guid::derived(identity, "partition 1"),
-            first_lba: first,
-            last_lba: first + count - 1,
-            attributes: 0,
-            name: "EFI system".encode_utf16().collect(),
-        }],
+        entries,
         sector_size: SectorSize::Bytes512,
         sectors: disk_sectors,
     };

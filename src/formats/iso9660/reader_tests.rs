@@ -37,7 +37,7 @@ static IMAGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
             BootImage::Program(b"boot/loader.bin".to_vec()),
             BootImage::Volume(std::sync::Arc::new(vec![3; 4096])),
         ],
-        hybrid: Some(Hybrid { boot_code: Vec::new() }),
+        hybrid: Some(Hybrid { boot_code: Vec::new(), partitions: Vec::new() }),
     };
     let mut bytes = Vec::new();
     Iso::new(&tree, &options).unwrap().write_to(&mut bytes).unwrap();

@@ -56,6 +56,8 @@ pub struct Iso {
     images: Vec<Placed>,
     /// Boot volumes, which stand in no folder, in the order of their sectors.
     volumes: Vec<Data>,
+    /// Partitions of the hybrid table, behind the files.
+    partitions: Vec<Data>,
     system_area: Vec<u8>,
     tail: Vec<u8>,
     sectors: u64,
@@ -87,6 +89,7 @@ impl Iso {
             catalog: 0,
             images: Vec::new(),
             volumes: Vec::new(),
+            partitions: Vec::new(),
             system_area: Vec::new(),
             tail: Vec::new(),
             sectors: 0,
@@ -141,13 +144,18 @@ impl Iso {
         self.path_tables[0].root = self.primary[0];
         self.path_tables[1].root = self.joliet.first().copied().unwrap_or_default();
         self.place_images(tree, options)?;
+        for partition in options.hybrid.iter().flat_map(|hybrid| &hybrid.partitions) {
+            next = next.next_multiple_of(hybrid::ALIGNMENT);
+            self.partitions.push(Data { source: Arc::clone(&partition.content), sector: number(next)? });
+            next += hybrid::room(partition);
+        }
         if options.hybrid.is_some() {
             next = (next + hybrid::tail()).next_multiple_of(hybrid::multiple(options.hybrid.as_ref()));
         }
         number(next)?;
         self.sectors = next;
         if let Some(disk) = &options.hybrid {
-            (self.system_area, self.tail) = hybrid::encode(disk, &self.images, next, self.identity)?;
+            (self.system_area, self.tail) = hybrid::encode(disk, &self.images, &self.partitions, next, self.identity)?;
         }
         Ok(())
     }
@@ -239,7 +247,7 @@ impl Source for Iso {
             out.zeros_to(at(place.sector))?;
             out.bytes(&directory::joliet(&self.layout, index, &self.joliet))?;
         }
-        for data in self.volumes.iter().chain(&self.layout.data) {
+        for data in self.volumes.iter().chain(&self.layout.data).chain(&self.partitions) {
             out.zeros_to(at(data.sector))?;
             out.source(data.source.as_ref())?;
         }
@@ -290,6 +298,14 @@ fn identity(layout: &Layout, options: &Options) -> Digest {
     }
     hasher.field(options.hybrid.as_ref().map_or(&[][..], |hybrid| &hybrid.boot_code));
     hasher.update(&[u8::from(options.hybrid.is_some())]);
+    for partition in options.hybrid.iter().flat_map(|hybrid| &hybrid.partitions) {
+        hasher.field(&partition.kind.0);
+        hasher.field(partition.guid.as_ref().map_or(&[][..], |guid| &guid.0));
+        hasher.field(partition.name.as_bytes());
+        hasher.update(&partition.attributes.to_le_bytes());
+        hasher.update(&partition.size.to_le_bytes());
+        hasher.field(partition.content.identity().as_bytes());
+    }
     // Folders with places that are still empty say everything but the places, which follow from it.
     let nowhere = vec![Extent::default(); layout.folders.len()];
     for index in 0..layout.folders.len() {

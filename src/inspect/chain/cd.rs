@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::disk::{loader_entry, open_bios};
+use super::boot::Words;
+use super::disk::{Disk, loader_entry, open_bios};
 use super::{Finding, Step, Walk, window};
 use crate::error::{Error, Result};
 use crate::formats::disk::{Cursor, DiskImage, Extents};
@@ -42,12 +43,12 @@ impl Walk<'_> {
             }
             if names.is_empty() {
                 let because = "nothing boots from this CD".to_owned();
-                return Ok(((), Finding::Open("no El Torito catalog: it does not boot".into(), because)));
+                return Ok((None, Finding::Open("no El Torito catalog: it does not boot".into(), because)));
             }
             names.extend(disk_tables(image)?);
-            Ok(((), Finding::Good(format!("El Torito catalog, checksum right: {}", names.join(", ")))))
+            Ok((Disk::on(image)?, Finding::Good(format!("El Torito catalog, checksum right: {}", names.join(", ")))))
         });
-        tables?;
+        let disk = tables?;
         for one in &cd.boot {
             match one.platform {
                 EFI => {
@@ -56,16 +57,16 @@ impl Walk<'_> {
                         let text = format!("FAT in {}", bytes_text(volume.size()));
                         Ok((volume, Finding::Good(text)))
                     })?;
-                    self.esp(&volume, "ESP", None)?;
+                    self.esp(&volume, "ESP", disk.as_ref())?;
                 }
-                BIOS => self.isolinux(&cd)?,
+                BIOS => self.isolinux(&cd, disk.as_ref())?,
                 _ => {}
             }
         }
         Ok(())
     }
 
-    fn isolinux(&mut self, cd: &Cd) -> Step {
+    fn isolinux(&mut self, cd: &Cd, disk: Option<&Disk>) -> Step {
         let find = |path: &str| {
             let wanted = path.trim_start_matches('/').as_bytes();
             cd.loaded.iter().find(|(path, _)| path == wanted).map(|(_, image)| Arc::clone(image))
@@ -82,6 +83,13 @@ impl Walk<'_> {
         })?;
         self.kernel(&kernel)?;
         self.initrd("initrd", &initrd, Some(&words))?;
+        let parsed = self.link("command line", |_| {
+            let words = Words::read(&words)?;
+            Ok((words.describe(), words)).map(|(finding, words)| (words, finding))
+        })?;
+        if let (Some(hash), Some(disk)) = (parsed.root_hash, disk) {
+            return self.verified_root(&str::to_owned, hash, &parsed, disk);
+        }
         if !words.split_whitespace().any(|word| word.starts_with("root=")) {
             return Ok(());
         }

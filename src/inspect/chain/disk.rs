@@ -29,6 +29,13 @@ struct Partition {
 }
 
 impl Disk {
+    /// The partitions of an image that may have a GPT; nothing if it has none. What is wrong with the table is said where
+    /// it is looked at.
+    pub(super) fn on(image: &Image) -> Result<Option<Disk>> {
+        let Some(found) = gpt::read(&mut Cursor::new(image))? else { return Ok(None) };
+        Guids { table: found.table, numbers: found.numbers }.disk(image).map(Some)
+    }
+
     /// The partition of a PARTUUID: its number and content.
     pub(super) fn partition(&self, uuid: &str) -> Option<(u32, Image)> {
         let found = self.partitions.iter().find(|partition| partition.uuid.eq_ignore_ascii_case(uuid))?;

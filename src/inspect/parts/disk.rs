@@ -28,19 +28,7 @@ pub fn gpt(image: &Image) -> Result<Opened> {
     let sector = table.sector_size.bytes();
     let mut parts = vec![boot_program(image)?];
     for (entry, number) in table.entries.iter().zip(&found.numbers) {
-        let label = String::from_utf16_lossy(&entry.name);
-        let kind = gpt::type_name(entry.kind).map_or_else(|| entry.kind.to_string(), str::to_owned);
-        let fields = vec![
-            ("type", kind),
-            ("GUID", entry.guid.to_string()),
-            ("first sector", entry.first_lba.to_string()),
-            ("sectors", (entry.last_lba - entry.first_lba + 1).to_string()),
-            ("attributes", format!("{:#x}", entry.attributes)),
-        ];
-        let size = (entry.last_lba - entry.first_lba + 1) * sector;
-        let content = window(image, entry.first_lba * sector, size)?;
-        let label = label.trim_end_matches('\0').escape_debug().to_string();
-        parts.push(Part::found(format!("partition {number} ({label})"), fields, content)?);
+        parts.push(partition(image, sector, entry, *number)?);
     }
     let mut fields = vec![
         ("disk GUID", table.disk.to_string()),
@@ -49,6 +37,23 @@ pub fn gpt(image: &Image) -> Result<Opened> {
     ];
     fields.extend(found.backup.map(|what| ("backup", what)));
     Ok(Opened { fields, parts })
+}
+
+/// A partition of a disk with a GPT; `sector` is in bytes.
+pub(super) fn partition(image: &Image, sector: u64, entry: &gpt::Entry, number: u32) -> Result<Part> {
+    let label = String::from_utf16_lossy(&entry.name);
+    let kind = gpt::type_name(entry.kind).map_or_else(|| entry.kind.to_string(), str::to_owned);
+    let fields = vec![
+        ("type", kind),
+        ("GUID", entry.guid.to_string()),
+        ("first sector", entry.first_lba.to_string()),
+        ("sectors", (entry.last_lba - entry.first_lba + 1).to_string()),
+        ("attributes", format!("{:#x}", entry.attributes)),
+    ];
+    let size = (entry.last_lba - entry.first_lba + 1) * sector;
+    let content = window(image, entry.first_lba * sector, size)?;
+    let label = label.trim_end_matches('\0').escape_debug().to_string();
+    Part::found(format!("partition {number} ({label})"), fields, content)
 }
 
 /// Opens a disk with a master boot record.

@@ -8,7 +8,7 @@ use super::disk::window;
 use super::{Content, Field, Opened, Part, Stream};
 use crate::error::{Error, Result};
 use crate::formats::disk::{Cursor, DiskImage, Extents};
-use crate::formats::gpt::Guid;
+use crate::formats::gpt::{self, Guid};
 use crate::formats::verity::format as verity;
 use crate::formats::{erofs, iso9660, squashfs};
 use crate::store::Xattrs;
@@ -140,6 +140,13 @@ pub fn iso(image: &Image) -> Result<Opened> {
         if one.platform == 0xef {
             let content = super::super::chain::efi_volume(image, one)?;
             parts.push(Part::found(format!("boot image {} (UEFI)", number + 1), Vec::new(), content)?);
+        }
+    }
+    // The first is the volume for UEFI; what follows is a root and its hash tree.
+    if let Some(found) = gpt::read(&mut Cursor::new(image))? {
+        let behind = |(entry, _): &(&gpt::Entry, &u32)| entry.kind != gpt::EFI_SYSTEM;
+        for (entry, number) in found.table.entries.iter().zip(&found.numbers).filter(behind) {
+            parts.push(super::disk::partition(image, found.table.sector_size.bytes(), entry, *number)?);
         }
     }
     volume.walk(|listed| {

@@ -39,6 +39,10 @@ pub fn run(arguments: &[String]) -> Result<()> {
         println!("the root of this machine is in memory: nothing is kept, {} is empty at every start", wanted.mount);
         return Ok(());
     };
+    if machine::runs_from_cd() {
+        println!("this machine runs from a CD: nothing is kept, {} is empty at every start", wanted.mount);
+        return Ok(());
+    }
     let disk = Disk::with_partition(guid)?;
     let reset = line.split_ascii_whitespace().any(|word| word == OPTION || word == "moby.data.reset=1");
     let number = partition::prepare(&disk, &wanted, reset)?;
