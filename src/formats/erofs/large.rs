@@ -25,8 +25,9 @@ struct Progress {
     /// Bytes that are in the digest.
     done: u64,
     hasher: Hasher,
-    /// A part failed: there will be no digest.
-    failed: bool,
+    /// Offset of the first part that failed. There will be no digest, but the parts before it go on: theirs are the
+    /// earlier results, and must not hide what happened to it.
+    failed: Option<u64>,
 }
 
 /// A part's turn. If it is dropped before it was taken, those behind it do not wait any longer.
@@ -52,10 +53,11 @@ impl Turn<'_> {
     /// content.
     pub fn update(mut self, bytes: &[u8], content: &Content) -> Result<()> {
         let mut progress = self.large.lock();
-        while progress.done != self.offset && !progress.failed {
+        let failed = |progress: &Progress| progress.failed.is_some_and(|offset| offset < self.offset);
+        while progress.done != self.offset && !failed(&progress) {
             progress = self.large.moved.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
-        if progress.failed {
+        if failed(&progress) {
             return Err(Error::failed("another part of the same file failed"));
         }
         progress.hasher.update(bytes);
@@ -73,7 +75,9 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if !self.taken {
-            self.large.lock().failed = true;
+            let mut progress = self.large.lock();
+            progress.failed = Some(progress.failed.map_or(self.offset, |first| first.min(self.offset)));
+            drop(progress);
             self.large.moved.notify_all();
         }
     }
