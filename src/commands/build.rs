@@ -18,7 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::formats::compress::Method;
 use crate::lock::{LoaderPins, LockPlace, Resolver};
 use crate::net::Reason;
-use crate::outputs::{Format, Loaders, Options, OutputFile, Target};
+use crate::outputs::{Format, Loaders, Options, OutputFile, System, Target};
 use crate::report;
 use crate::rootfs::assemble::{Assembling, assemble, host_path};
 use crate::rootfs::image_rules::GENERATED_TIME;
@@ -196,7 +196,7 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
             _ => failure.into(),
         })
     };
-    let store = global.store()?;
+    let store = global.store(ui)?;
     let shared = arguments.shared.open(&store, &net, ui)?;
     let components = Components::new(&store, &net, ui).sharing(&shared);
     let resolve = |folder: &Path, _: &Place| {
@@ -248,33 +248,44 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
         let locked = resolver.lock(blueprint.clone())?;
         assemble(&locked, Assembling { store: &store, ui, arch, time, decompress_kernel, input })
     };
-    let system = match made(input.is_some()) {
-        // Whatever it was, the build that does without the earlier output says it better, or works.
-        Err(error) if input.is_some() => {
-            ui.note(format!("{}; building without --input-tar", error.message()));
-            made(false)?
-        }
-        made => made?,
+    let system = || -> Result<System> {
+        let system = match made(input.is_some()) {
+            // Whatever it was, the build that does without the earlier output says it better, or works.
+            Err(error) if input.is_some() => {
+                ui.note(format!("{}; building without --input-tar", error.message()));
+                made(false)?
+            }
+            made => made?,
+        };
+        formats.iter().try_for_each(|format| format.check_root(&system))?;
+        Ok(system)
     };
-    for format in &formats {
-        format.check_root(&system)?;
-    }
     let (compression, size) = (arguments.compression, arguments.size);
     let sign = signing.as_ref();
     let loaders = Loaders::default();
     let options = Options { store: &store, ui, components, size, sign, compression, extras, time, loaders };
-    let (mut files, mut requests) = (Vec::new(), Vec::new());
-    for format in formats {
-        files = format.write(&system, &target, &options).context(format.description().name)?;
-        requests.extend(signing.iter().flat_map(|signing| signing.take_requests()).map(|request| Request {
-            images: files.iter().map(|file| file.display().to_string()).collect(),
-            ..request
-        }));
-        if target_is_file(&target) {
-            for file in &files {
-                super::print_line(&file.display().to_string())?;
+    let (mut files, mut requests, mut done) = (Vec::new(), Vec::new(), 0);
+    let write = || {
+        let system = system()?;
+        while let Some(format) = formats.get(done) {
+            let written = format.write(&system, &target, &options).context(format.description().name);
+            // Those of an attempt that failed are asked for again.
+            let asked: Vec<Request> = signing.iter().flat_map(|signing| signing.take_requests()).collect();
+            files = written?;
+            let images: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            requests.extend(asked.into_iter().map(|request| Request { images: images.clone(), ..request }));
+            done += 1;
+            if target_is_file(&target) {
+                images.iter().try_for_each(|image| super::print_line(image))?;
             }
         }
+        Ok(())
+    };
+    if target_is_file(&target) {
+        store.mending(write)?;
+    } else {
+        // What went out cannot be taken back.
+        store.mending_for_later(write)?;
     }
     if let (Some(folder), Some(signing)) = (&arguments.sign.sign_prepare, &signing) {
         super::sign::explain(&Requests::write(folder, requests, signing.certificate())?, ui);

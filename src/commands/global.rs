@@ -53,12 +53,13 @@ impl Global {
         self.json
     }
 
-    /// The store.
-    pub fn store(&self) -> Result<Store> {
-        match &self.cache {
+    /// The store, which tells `ui` what it finds damaged.
+    pub fn store(&self, ui: &Ui) -> Result<Store> {
+        let store = match &self.cache {
             Some(path) => Store::open(path),
             None => Store::open(&Store::default_root()?),
-        }
+        };
+        store.map(|store| store.telling(ui))
     }
 
     /// The network. Mirrors of `MOBY_MIRROR` are asked before those of the flags, as in LinuxKit.

@@ -205,7 +205,7 @@ pub fn run(arguments: &PkgArguments, global: &Global, ui: &Ui) -> Result<i32> {
         Verb::Build(build) => self::build(build, build.push, rules, global, ui),
         Verb::Push(push) => self::build(&push.build, true, rules, global, ui),
         Verb::Manifest(folders) => {
-            let (store, net) = (global.store()?, global.net(ui)?);
+            let (store, net) = (global.store(ui)?, global.net(ui)?);
             let components = Components::new(&store, &net, ui).with_overrides(overrides(None)?);
             for folder in &folders.folders {
                 let component = components.add(folder)?;
@@ -215,7 +215,7 @@ pub fn run(arguments: &PkgArguments, global: &Global, ui: &Ui) -> Result<i32> {
             Ok(0)
         }
         Verb::ShowTag(tag) => {
-            let (store, net) = (global.store()?, global.net(ui)?);
+            let (store, net) = (global.store(ui)?, global.net(ui)?);
             let components = Components::new(&store, &net, ui).with_overrides(overrides(None)?);
             for folder in &tag.folders.folders {
                 let named = rules.name(&*components.add(folder)?, ui)?;
@@ -237,7 +237,7 @@ fn build(arguments: &BuildArguments, push: bool, rules: &Rules, global: &Global,
     if arguments.release.is_some() && !push {
         return Err(Error::usage("--release is about what is sent to a registry").hint("add --push"));
     }
-    let (store, net) = (global.store()?, global.net(ui)?);
+    let (store, net) = (global.store(ui)?, global.net(ui)?);
     let shared = arguments.shared.open(&store, &net, ui)?;
     let overrides = rules.overrides(Some(arguments))?;
     let components = Components::new(&store, &net, ui).with_overrides(overrides).sharing(&shared);
@@ -264,7 +264,7 @@ fn build(arguments: &BuildArguments, push: bool, rules: &Rules, global: &Global,
             continue;
         }
         for arch in arches.iter().filter(|_| !arguments.nobuild) {
-            let built = components.image(&component, *arch, arguments.pull)?;
+            let built = store.mending(|| components.image(&component, *arch, arguments.pull))?;
             let name = format!("{outside}-{arch}");
             if name != built.name {
                 store.set_name(&name, built.manifest.clone())?;

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::path::Path;
 
 use crate::error::{Error, IoContext, Result};
 use crate::formats::pieces::Pieces;
@@ -26,7 +27,16 @@ pub struct Stored<'a> {
 
 impl Stored<'_> {
     fn read(&self, key: &Digest, bytes: &mut Vec<u8>) -> Option<()> {
-        let file = File::open(self.store.derived(self.kind, key)?).ok()?;
+        let path = self.store.derived(self.kind, key)?;
+        let found = Self::read_whole(&path, bytes);
+        if found.is_none() {
+            self.store.tell_damaged(&path);
+        }
+        found
+    }
+
+    fn read_whole(path: &Path, bytes: &mut Vec<u8>) -> Option<()> {
+        let file = File::open(path).ok()?;
         let mut digest = [0; DIGEST];
         (&file).read_exact(&mut digest).ok()?;
         bytes.clear();

@@ -35,6 +35,7 @@ impl Store {
         if let Some((digest, size, crc)) = note
             && checksum(&path, &mut |_| ()).at("reading", &path)? == (size, crc)
         {
+            self.took(&path, &digest);
             return Ok(Some(Checked { path, size, digest }));
         }
         if note.is_some() {
@@ -51,6 +52,7 @@ impl Store {
         let digest = hasher.finish();
         let path = self.put_derived(kind, key, file)?;
         self.put_note(&note_kind(kind), key, format!("{digest} {size} {crc:08x}\n").as_bytes())?;
+        self.took(&path, &digest);
         Ok(Checked { path, size, digest })
     }
 }

@@ -19,6 +19,7 @@ mod archive;
 mod blobs;
 mod checked;
 mod collect;
+mod damage;
 mod derived;
 pub mod digest;
 mod docker;
@@ -61,6 +62,7 @@ use crate::error::{Error, IoContext, Result};
 pub struct Store {
     root: PathBuf,
     in_use: Arc<File>,
+    damage: Arc<damage::Damage>,
 }
 
 impl Store {
@@ -72,7 +74,7 @@ impl Store {
         }
         let root = root.canonicalize().at("opening the store", root)?;
         let in_use = Arc::new(used::open_in_use(&root)?);
-        let store = Store { root, in_use };
+        let store = Store { root, in_use, damage: Arc::default() };
         store.write_layout_file()?;
         store.remove_old_temporaries();
         Ok(store)

@@ -68,18 +68,20 @@ fn a_layer_that_vanished_is_asked_for_again() {
     old_outputs_are_left(&place);
 }
 
-/// Damage that shows only while the output is written: the inflated layer has the right length and a wrong byte.
+/// Damage that shows only while the output is written: the inflated layer has the right length and a wrong byte. Here
+/// the blob that it would be made of again is damaged too.
 #[test]
 fn damage_in_the_middle_of_an_output_leaves_the_old_one() {
     for format in ["tar", "docker", "kernel+initrd", "tar-kernel-initrd"] {
-        let (place, _) = lonely();
+        let (place, layers) = lonely();
         place.build(&["-f", "tar", "--dir", "first", "app.yml"]).well();
         with_old_outputs(&place);
         for entry in std::fs::read_dir(place.path("store/derived/layer-1")).unwrap() {
             flip(&entry.unwrap().path(), 800_000);
         }
+        flip(&place.store.blob_path(&layers[0].digest), 1000);
         let ended = place.build(&["-f", format, "app.yml"]);
-        ended.with(3, &[format, "store/derived/layer-1/", "is damaged", "remove that file"]);
+        ended.with(4, &["store/derived/layer-1/", "store/blobs/sha256/", "is damaged", "app.yml:1:8", UNREACHABLE]);
         old_outputs_are_left(&place);
     }
 }

@@ -143,7 +143,8 @@ impl Registry<'_> {
                 Ok(_) => return Ok(()),
                 // The blob was damaged and is gone now: fetch it. If it is still there, it does not fit its image.
                 Err(error) if store.has_blob(descriptor) => return Err(error),
-                Err(error) => self.net.ui().warn(format!("{}; fetching it again", error.message())),
+                // That was said.
+                Err(_) => {}
             }
         }
         let subject = format!("{} {}", name.repository, descriptor.digest.hex().get(..12).unwrap_or_default());
