@@ -8,13 +8,14 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::error::{Error, IoContext, Result};
-use crate::formats::pieces::Pieces;
+use crate::formats::pieces::{Found, Pieces};
+use crate::rootfs::OriginId;
 use crate::store::{Digest, Hasher, Store};
 
 /// Bytes of a digest.
 const DIGEST: usize = 32;
 /// Larger ones are none of ours: pieces have 1 MiB, and some bytes that tell what is where.
-const LIMIT: u64 = 4 << 20;
+pub(super) const LIMIT: u64 = 4 << 20;
 
 /// The pieces of one kind of file system.
 #[derive(Debug)]
@@ -26,7 +27,8 @@ pub struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    fn read(&self, key: &Digest, bytes: &mut Vec<u8>) -> Option<()> {
+    /// Replaces `bytes` by a piece, if it is there and whole.
+    pub(super) fn read(&self, key: &Digest, bytes: &mut Vec<u8>) -> Option<()> {
         let path = self.store.derived(self.kind, key)?;
         let found = Self::read_whole(&path, bytes);
         if found.is_none() {
@@ -48,11 +50,11 @@ impl Stored<'_> {
 }
 
 impl Pieces for Stored<'_> {
-    fn get(&self, key: &Digest, bytes: &mut Vec<u8>) -> bool {
-        self.read(key, bytes).is_some()
+    fn get(&self, key: &Digest, _: OriginId, bytes: &mut Vec<u8>) -> Found {
+        if self.read(key, bytes).is_some() { Found::Whole } else { Found::Nothing }
     }
 
-    fn put(&self, key: &Digest, parts: &[&[u8]]) -> Result<()> {
+    fn put(&self, key: &Digest, _: OriginId, parts: &[&[u8]]) -> Result<()> {
         let mut hasher = Hasher::new();
         parts.iter().for_each(|part| hasher.update(part));
         let digest = hasher.finish();

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use super::initrd::Initrd;
-use super::pieces::Stored;
+use super::shared_pieces::{Kinds, SharedPieces};
 use super::verified_root::DiskRoot;
 use super::{Format, Options, OutputFile, System, Target, finder, uki};
 use crate::blueprint::Root;
@@ -19,8 +19,8 @@ use crate::rootfs::{Tree, write_error};
 /// Squashfs has no identifier, so the disk goes by the name that the first virtio disk has.
 const FIRST_DISK: &str = "/dev/vda";
 /// Derived data of these kinds holds compressed pieces of file systems; the numbers go up when their bytes would change.
-const SQUASHFS_PIECES: &str = "squashfs-1";
-const EROFS_PIECES: &str = "erofs-1";
+const SQUASHFS: Kinds = Kinds { pieces: "squashfs-1", packs: "squashfs-pack-1" };
+const EROFS: Kinds = Kinds { pieces: "erofs-1", packs: "erofs-pack-1" };
 /// The name of an erofs root.
 const LABEL: &str = "root";
 
@@ -146,8 +146,11 @@ pub fn write_image(
         FileSystem::Squashfs => {
             let compression = if compressed { Default::default() } else { squashfs::Compression::None };
             let made = squashfs::Options { compression, time: options.time, ..squashfs::Options::default() };
-            let pieces = Stored { store: options.store, kind: SQUASHFS_PIECES };
-            let summary = squashfs::write_with_pieces(tree, &mut writer, &made, compressed.then_some(&pieces as _))?;
+            let how = format!("{} {}", compression, made.block_size);
+            let pieces = compressed.then(|| SharedPieces::new(SQUASHFS, &how, tree, options)).transpose()?;
+            let kept = pieces.as_ref().map(|pieces| pieces as _);
+            let summary = squashfs::write_with_pieces(tree, &mut writer, &made, kept)?;
+            pieces.map_or(Ok(()), |pieces| pieces.finish())?;
             for (path, name) in &summary.lost_xattrs {
                 options.ui.warn(format!(
                     "/{} loses its extended attribute {}: squashfs has no place for it",
@@ -160,8 +163,10 @@ pub fn write_image(
         FileSystem::Erofs => {
             let compression = if compressed { erofs::Compression::Lz4 } else { erofs::Compression::None };
             let made = erofs::Options { compression, uuid: None, label: LABEL, time: options.time };
-            let pieces = Stored { store: options.store, kind: EROFS_PIECES };
-            let summary = erofs::write_with_pieces(tree, &mut writer, &made, compressed.then_some(&pieces as _))?;
+            let pieces = compressed.then(|| SharedPieces::new(EROFS, "lz4", tree, options)).transpose()?;
+            let kept = pieces.as_ref().map(|pieces| pieces as _);
+            let summary = erofs::write_with_pieces(tree, &mut writer, &made, kept)?;
+            pieces.map_or(Ok(()), |pieces| pieces.finish())?;
             (summary.size, Some(summary.uuid))
         }
     };

@@ -40,7 +40,7 @@ pub(super) fn bring(
     for (number, (chunk, key)) in chunks.iter().zip(keys).enumerate() {
         let group = group(tree, chunk);
         if last.as_ref() != Some(&group) {
-            bundles.push(Bundle { kind, name: chunk_name(tree, chunk), pieces: Vec::new() });
+            bundles.push(Bundle { kind, name: chunk_name(tree, chunk), pieces: Vec::new(), is_kept: true });
             numbers.push(Vec::new());
             last = Some(group);
         }

@@ -45,6 +45,12 @@ impl Store {
         Ok(None)
     }
 
+    /// Removes a derived thing and its note, if they are there.
+    pub fn remove_checked(&self, kind: &str, key: &Digest) -> Result<()> {
+        self.remove_derived(kind, key)?;
+        self.remove_derived(&note_kind(kind), key)
+    }
+
     /// Puts a finished temporary file in place as a derived thing that [`Store::checked`] finds.
     pub fn put_checked(&self, kind: &str, key: &Digest, file: tempfile::NamedTempFile) -> Result<Checked> {
         let mut hasher = Hasher::new();

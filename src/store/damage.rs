@@ -49,6 +49,11 @@ impl Store {
         }
     }
 
+    /// Takes back what [`Store::took`] said: the file goes.
+    pub(super) fn forget(&self, path: &Path) {
+        lock(&self.damage.taken).remove(path);
+    }
+
     /// Says that something of the store was damaged and is not used.
     pub(crate) fn tell_damaged(&self, path: &Path) {
         if let Some(ui) = self.damage.ui.get() {

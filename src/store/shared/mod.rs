@@ -141,6 +141,11 @@ impl<'a> SharedCaches<'a> {
         Ok(SharedCaches { store, ui, registry, offline, sources, targets, memory })
     }
 
+    /// Whether there is a cache to read.
+    pub fn are_read(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
     /// Whether the build is to send what it uses somewhere.
     pub fn are_written(&self) -> bool {
         !self.targets.is_empty()
@@ -151,6 +156,11 @@ impl<'a> SharedCaches<'a> {
         if self.are_written() {
             self.memory().bundles.insert(bundle.tag(), bundle);
         }
+    }
+
+    /// Has a bundle replaced where the build sends it, whatever is there.
+    pub fn replace(&self, bundle: &Bundle) {
+        self.memory().refused.insert(bundle.tag());
     }
 
     /// Notes that the build used the image of the recipe with this hash.
