@@ -145,7 +145,8 @@ fn foreign(write: impl Fn(&Tree, Option<&dyn Pieces>) -> Vec<u8>, tree: &Tree, e
     let lies = wrong.iter().filter(|(key, bytes)| right[key] != **bytes).count();
     *kept.pieces.lock().unwrap() = wrong;
     assert!(write(tree, Some(kept)) == expected, "lies");
-    assert_eq!(*kept.refused.lock().unwrap(), lies);
+    // Two jobs may want the same piece.
+    assert!(*kept.refused.lock().unwrap() >= lies && lies > 20);
     // Of another key.
     let others = keys.iter().zip(keys.iter().cycle().skip(1)).map(|(key, other)| (*key, right[other].clone()));
     *kept.pieces.lock().unwrap() = others.collect();

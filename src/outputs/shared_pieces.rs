@@ -177,13 +177,12 @@ impl<'a> SharedPieces<'a> {
         for group in &self.groups {
             let used = std::mem::take(&mut *group.used());
             let fetched = group.fetched.get().and_then(Option::as_ref);
-            if used.keys.is_empty() {
-                continue;
-            }
-            let span = self.ui.span("compress", &group.name);
-            span.advance(used.made);
-            if used.made == 0 {
-                span.reused();
+            if !used.keys.is_empty() {
+                let span = self.ui.span("compress", &group.name);
+                span.advance(used.made);
+                if used.made == 0 {
+                    span.reused();
+                }
             }
             let single = self.single(group);
             if let Some(shared) = self.shared.filter(|_| used.refused) {
@@ -196,7 +195,10 @@ impl<'a> SharedPieces<'a> {
                 Some(shared) => {
                     let file = Pack::write(&used.keys, &self.stored)?;
                     self.stored.store.put_checked(self.packs, &group.pack.key, file)?;
-                    shared.used_bundle(single);
+                    // One without pieces is a part of the root all the same, whose name tells how many there are.
+                    if !used.keys.is_empty() {
+                        shared.used_bundle(single);
+                    }
                 }
                 None if fetched.is_some() => self.stored.store.remove_checked(self.packs, &group.pack.key)?,
                 None => {}
