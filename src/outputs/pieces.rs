@@ -79,10 +79,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let pieces = Stored { store: &store, kind: "test-1" };
+        let tree = crate::rootfs::Tree::new(0);
+        let origin = tree.inode(tree.root()).origin;
         let (key, mut bytes) = (Digest::of(b"key"), vec![7; 9]);
-        assert!(!pieces.get(&key, &mut bytes));
-        pieces.put(&key, &[b"one ", b"", b"two"]).unwrap();
-        assert!(pieces.get(&key, &mut bytes));
+        assert!(pieces.read(&key, &mut bytes).is_none());
+        pieces.put(&key, origin, &[b"one ", b"", b"two"]).unwrap();
+        assert!(pieces.read(&key, &mut bytes).is_some());
         assert_eq!(bytes, b"one two");
         let path = store.derived_path("test-1", &key);
         let whole = std::fs::read(&path).unwrap();
@@ -90,12 +92,12 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[damage] ^= 1;
             std::fs::write(&path, damaged).unwrap();
-            assert!(!pieces.get(&key, &mut bytes), "a changed byte {damage}");
+            assert!(pieces.read(&key, &mut bytes).is_none(), "a changed byte {damage}");
             std::fs::write(&path, &whole[..damage]).unwrap();
-            assert!(!pieces.get(&key, &mut bytes), "the first {damage} bytes");
+            assert!(pieces.read(&key, &mut bytes).is_none(), "the first {damage} bytes");
         }
-        pieces.put(&key, &[b"again"]).unwrap();
-        assert!(pieces.get(&key, &mut bytes));
+        pieces.put(&key, origin, &[b"again"]).unwrap();
+        assert!(pieces.read(&key, &mut bytes).is_some());
         assert_eq!(bytes, b"again");
     }
 }
