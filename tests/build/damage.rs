@@ -232,3 +232,19 @@ fn verify_makes_again_what_is_damaged() {
         assert_eq!(ended.err.contains("is damaged"), kind != "cpio-3", "{}", ended.err);
     }
 }
+
+/// Outputs and the notes about them: what is not as it was left is written anew.
+#[test]
+fn damaged_outputs_are_written_again() {
+    let server = Server::honest(images());
+    let (place, good) = built(&server);
+    let build = || place.build(&["-f", FORMATS, "--offline", "at.yml"]).well();
+    for how in DAMAGES {
+        files(&place, "store/derived/output-1").iter().for_each(|path| damage(path, how));
+        build();
+        assert!(outputs(&place) == good, "notes: {how}");
+        OUTPUTS.iter().for_each(|name| damage(&place.path(format!("images-out/{name}")), how));
+        build();
+        assert!(outputs(&place) == good, "outputs: {how}");
+    }
+}
