@@ -193,10 +193,12 @@ impl<'a> SharedPieces<'a> {
             is_root_wrong |= fetched.is_some_and(|fetched| fetched.of_this_root && used.made > 0);
             match written {
                 Some(shared) => {
-                    let file = Pack::write(&used.keys, &self.stored)?;
+                    let is_used = !used.keys.is_empty();
+                    let keys = shared.pack(self.packs, &group.pack.key, used.keys);
+                    let file = Pack::write(&keys, &self.stored)?;
                     self.stored.store.put_checked(self.packs, &group.pack.key, file)?;
                     // One without pieces is a part of the root all the same, whose name tells how many there are.
-                    if !used.keys.is_empty() {
+                    if is_used {
                         shared.used_bundle(single);
                     }
                 }
