@@ -243,13 +243,56 @@ fn kernel_and_initrd_are_the_same_everywhere_on_arm64() {
     kernel_and_initrd_are_the_same_everywhere("arm64");
 }
 
-/// A file system alone is the root that `kernel+...` has on a disk of its own: with that format's kernel it boots.
+/// A file system alone is a root too: with the kernel of `kernel+...` it boots in place of that format's own.
 #[test]
 fn file_systems_alone_are_roots() {
     for (arch, alone, with_kernel) in [("amd64", "squashfs", "kernel+squashfs"), ("arm64", "erofs", "kernel+erofs")] {
         let dir = minimal(arch, &format!("{alone},{with_kernel}"));
-        let (alone, disk) = (dir.path().join(format!("m.{alone}")), dir.path().join(format!("m-{alone}.img")));
-        assert!(fs::read(&alone).unwrap() == fs::read(&disk).unwrap(), "{}", alone.display());
+        let file = |suffix: &str| dir.path().join(format!("m{suffix}"));
+        fs::rename(file(&format!(".{alone}")), file(&format!("-{alone}.img"))).unwrap();
+        let words = fs::read_to_string(file("-cmdline")).unwrap();
+        fs::write(file("-cmdline"), format!("{} root=/dev/vda", words.split(" root=").next().unwrap())).unwrap();
+        boots(arch, &file(""), &[]);
+    }
+}
+
+/// Sticks by USB, as `dd` writes them, by both kinds of firmware. The root of the CD stays on the stick, so its kernel is
+/// one with USB; the disk's is in memory.
+#[test]
+fn sticks() {
+    let emulator = "qemu-system-x86_64";
+    if !available(emulator) || !(Path::new(OVMF[0]).is_file() || available("the firmware OVMF")) {
+        return;
+    }
+    let cd = built("amd64", "iso", "tests/boot/usb.yml");
+    let disk = minimal("amd64", "usb");
+    for image in [cd.path().join("m-hybrid.iso"), disk.path().join("m.img")] {
+        for uefi in [false, true] {
+            let mut qemu = Command::new(emulator);
+            qemu.args([
+                "-nodefaults",
+                "-no-reboot",
+                "-accel",
+                "tcg",
+                "-machine",
+                "q35",
+                "-cpu",
+                "Nehalem",
+                "-m",
+                "1024",
+            ]);
+            qemu.args(["-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci", "-device", "qemu-xhci"]);
+            qemu.args(["-drive", &format!("if=none,id=d,format=raw,snapshot=on,file={}", text(&image))]);
+            qemu.args(["-device", "usb-storage,drive=d,bootindex=0", "-boot", "menu=on,splash-time=0"]);
+            if uefi {
+                let variables = cd.path().join("variables");
+                fs::copy(OVMF[1], &variables).unwrap();
+                let flash = |unit: u8, more: &str| format!("if=pflash,unit={unit},format=raw,{more}");
+                qemu.args(["-drive", &flash(0, &format!("readonly=on,file={}", OVMF[0]))]);
+                qemu.args(["-drive", &flash(1, &format!("file={}", text(&variables)))]);
+            }
+            Machine::start_command(qemu).expect(LINE, BOOT);
+        }
     }
 }
 
