@@ -259,7 +259,11 @@ fn build(arguments: &BuildArguments, push: bool, rules: &Rules, global: &Global,
         let arches = arches(arguments, &component)?;
         if arguments.dry_run {
             for arch in arches.iter().filter(|_| !arguments.nobuild) {
-                super::print_line(&format!("{outside}-{arch} to be built"))?;
+                let there = !arguments.pull && components.in_store(&component, *arch)?.is_some();
+                super::print_line(&format!(
+                    "{outside}-{arch} {}",
+                    if there { "there already" } else { "to be built" }
+                ))?;
             }
             if push {
                 super::print_line(&format!("{outside} to be pushed"))?;
