@@ -79,7 +79,7 @@ pub fn image_in_file(store: &Store, archive: &ArchiveReference) -> Result<(Strin
 }
 
 /// A file that was named on the command line, which must be there.
-pub fn given<'p>(path: &'p Path) -> Result<&'p Path> {
+pub fn given(path: &Path) -> Result<&Path> {
     match path.metadata() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let error = Error::usage(format!("there is no file {}", path.display()));
