@@ -154,8 +154,12 @@ fn recorded(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watc
     let files = build(arguments, global, &ui, watched)?;
     let (name, units) = (name(arguments), timings.units());
     let reports = [("html", report::timings::html(&name, &units)), ("json", report::timings::json(&units))];
+    let folder = match arguments.output.as_deref().filter(|path| path.as_os_str() != "-") {
+        Some(file) => file.parent().unwrap_or(Path::new("")),
+        None => &arguments.dir,
+    };
     for (suffix, text) in reports {
-        let mut out = OutputFile::create(&arguments.dir.join(format!("{name}-timings.{suffix}")))?;
+        let mut out = OutputFile::create(&folder.join(format!("{name}-timings.{suffix}")))?;
         out.write_all(text.as_bytes()).map_err(write_error)?;
         ui.note(format!("{:>9} {}", "timings", out.commit()?.display()));
     }
@@ -168,6 +172,7 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
         return Err(Error::usage("no blueprint given").hint("moby build FILE"));
     }
     let formats = formats(arguments)?;
+    check_name(arguments.name.as_deref())?;
     let arch = super::arch(arguments.arch)?;
     for format in &formats {
         format.check_arch(arch)?;
@@ -218,7 +223,7 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     drop(reading);
     super::show_warnings(&warnings, ui);
     if arguments.dry_run {
-        return print(&blueprint.to_yaml()).map(|_| Vec::new());
+        return super::print(&blueprint.to_yaml()).map(|()| Vec::new());
     }
     let mut blueprint = blueprint;
     components.add_data(&mut blueprint)?;
@@ -325,6 +330,17 @@ fn formats(arguments: &BuildArguments) -> Result<Vec<Format>> {
     Ok(formats)
 }
 
+/// Refuses names that would lead out of the folder for outputs.
+fn check_name(name: Option<&str>) -> Result<()> {
+    match name {
+        Some(name) if name.is_empty() || name.contains('/') => {
+            Err(Error::usage(format!("--name \"{}\" is no base name of files", name.escape_debug()))
+                .hint("it is put in front of -kernel, .img and the like; --dir says the folder"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Refuses two formats that would write the same file: the second would take what the first one made.
 fn check_files(formats: &[Format], format: Format) -> Result<()> {
     let (name, suffixes) = (format.description().name, format.description().suffixes);
@@ -403,13 +419,5 @@ fn list() -> Result<i32> {
         }
         text.push_str(&format!("{}\n", row[4]));
     }
-    print(&text)
-}
-
-fn print(text: &str) -> Result<i32> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Error::io("writing", "standard output".as_ref(), error))?;
-    Ok(0)
+    super::print(&text).map(|()| 0)
 }

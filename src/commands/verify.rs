@@ -69,7 +69,7 @@ fn size(text: &str) -> Result<u64, String> {
 
 /// Runs the verb. The result is the exit status.
 pub fn run(arguments: &VerifyArguments, global: &Global, ui: &Ui) -> Result<i32> {
-    let image: Image = Arc::new(RawFile::open(&arguments.image)?);
+    let image: Image = Arc::new(RawFile::open(super::given(&arguments.image)?)?);
     let path = arguments.image.display();
     let looking = ui.span("look", path.to_string());
     let found = origin(&image).or_else(|error| {

@@ -47,7 +47,7 @@ impl OutputFile {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        std::fs::create_dir_all(folder).at("making the folder", folder)?;
+        make_folder(folder)?;
         if path.is_dir() {
             return Err(Error::usage(format!("{} is a folder, not a file to write", path.display()))
                 .hint("choose another name (--name, -o), or remove the folder"));
@@ -85,9 +85,13 @@ impl OutputFile {
         match target {
             Target::Base(base) => OutputFile::create(&super::with_suffix(base, suffix)),
             Target::File(path) => OutputFile::create(path),
-            Target::Stdout => {
-                Ok(OutputFile { path: PathBuf::from("-"), file: None, unsynced: 0, sync: None, failed: None })
-            }
+            Target::Stdout => Ok(OutputFile {
+                path: PathBuf::from("standard output"),
+                file: None,
+                unsynced: 0,
+                sync: None,
+                failed: None,
+            }),
         }
     }
 
@@ -194,6 +198,17 @@ pub fn holds<'p>(path: &Path, parts: impl Iterator<Item = Result<Box<dyn Read + 
         Ok(true)
     };
     compare().unwrap_or(false)
+}
+
+/// Makes a folder for outputs and those that it is in. Exit status 2 if there is a file in the way.
+fn make_folder(folder: &Path) -> Result<()> {
+    let made = std::fs::create_dir_all(folder);
+    let in_the_way = || folder.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir());
+    match in_the_way().filter(|_| made.is_err()) {
+        Some(file) => Err(Error::usage(format!("{} is to be a folder, but it is a file", file.display()))
+            .hint("choose another folder (--dir, -o)")),
+        None => made.at("making the folder", folder),
+    }
 }
 
 /// Removes what builds that were killed left in a folder: unfinished outputs that nobody holds a lock on. Failing to

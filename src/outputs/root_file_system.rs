@@ -2,8 +2,8 @@
 //! and an initramfs that finds it (`kernel+squashfs`, `kernel+erofs`).
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use super::initrd::Initrd;
 use super::shared_pieces::{Kinds, SharedPieces};
@@ -128,8 +128,42 @@ pub fn cmdline(words: &str, place: &str) -> String {
 /// Writes the file system. Returns its identifier, if it has one.
 fn image(file_system: FileSystem, tree: &Tree, out: &OutputFile, options: &Options<'_>) -> Result<Option<String>> {
     let file = out.file().ok_or_else(|| Error::failed("a file system cannot go to standard output"))?;
-    let file = file.try_clone().at("opening", out.path())?;
+    let file = Named { file: file.try_clone().at("writing", out.path())?, path: out.path() };
     Ok(write_image(file_system, true, tree, file, options)?.1.map(uuid_text))
+}
+
+/// A file whose errors have its final name, which writers of file systems do not know.
+struct Named<'p> {
+    file: File,
+    path: &'p Path,
+}
+
+impl Named<'_> {
+    fn named<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => error,
+            _ => io::Error::other(Error::io("writing", self.path, error)),
+        })
+    }
+}
+
+impl Write for Named<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes);
+        self.named(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.file.flush();
+        self.named(flushed)
+    }
+}
+
+impl Seek for Named<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let sought = self.file.seek(to);
+        self.named(sought)
+    }
 }
 
 /// Writes the file system. Returns its size in bytes, a multiple of 4096, and its identifier, if it has one.
@@ -137,7 +171,7 @@ pub fn write_image(
     file_system: FileSystem,
     compressed: bool,
     tree: &Tree,
-    file: File,
+    file: impl Write + Seek,
     options: &Options<'_>,
 ) -> Result<(u64, Option<[u8; 16]>)> {
     let task = options.ui.task("write", "root file system", None);

@@ -35,7 +35,7 @@ impl From<Failure> for Error {
 /// Writes an image (`-` is standard input) to the slot of a disk that would not start next. `spool` is where a stream is
 /// kept while it is looked at.
 pub fn stage_image(image: &Path, disk: &Path, spool: &Path, tell: &mut dyn FnMut(&str)) -> Result<Staged> {
-    let opened = OpenOptions::new().read(true).write(true).open(disk).at("opening", disk)?;
+    let opened = OpenOptions::new().read(true).write(true).open(disk).at("opening for writing", disk)?;
     let disk = FileDevice::new(opened).at("asking for the size of", disk)?;
     let image = match image == Path::new("-") {
         true => slots::spool::spool(&mut io::stdin().lock(), spool)?,
@@ -53,7 +53,7 @@ pub fn show(disk: &Path) -> Result<String> {
 
 /// Has the machine of this disk format its data partition at the next boot. Gives the partition's number.
 pub fn reset_data(disk: &Path) -> Result<u32> {
-    let opened = OpenOptions::new().read(true).write(true).open(disk).at("opening", disk)?;
+    let opened = OpenOptions::new().read(true).write(true).open(disk).at("opening for writing", disk)?;
     let device = FileDevice::new(opened).at("asking for the size of", disk)?;
     Ok(slots::reset::request(&device).map_err(|failure| failure.context(&disk.display().to_string()))?)
 }
