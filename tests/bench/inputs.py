@@ -28,7 +28,7 @@ LOADERS = {
         "usr/lib/syslinux/modules/bios/ldlinux.c32",
     ],
 }
-FIRMWARE = [f"usr/lib/raspi-firmware/{name}" for name in ("bootcode.bin", "start.elf", "fixup.dat", "start4.elf", "fixup4.dat")]
+FIRMWARE = ["bootcode.bin", "start.elf", "fixup.dat", "start4.elf", "fixup4.dat"]
 
 
 def noise(seed, size):
@@ -179,7 +179,9 @@ def components(folder):
         (folder / "components" / name).mkdir(parents=True)
     stage1 = "files:\n  - {path: /init, contents: a program, mode: '0755'}\n"
     (folder / "components/stage1/build.yml").write_text("image: stage1\n" + stage1)
-    firmware = "files:\n" + "".join(f"  - {{path: /{path}, contents: a program}}\n" for path in FIRMWARE)
+    firmware = "files:\n" + "".join(
+        f"  - {{path: /usr/lib/raspi-firmware/{name}, contents: a program}}\n" for name in FIRMWARE
+    )
     (folder / "components/raspberry-pi-firmware/build.yml").write_text("image: raspberry-pi-firmware\n" + firmware)
     for name, paths in LOADERS.items():
         if not all(os.path.exists("/" + path) for path in paths):

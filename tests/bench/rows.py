@@ -62,7 +62,8 @@ class Bench:
         return any(self.only in name for name in names)
 
     def blueprint(self, name, images, more="", arch="amd64"):
-        text = BLUEPRINT.format("arm64-" * (arch == "arm64")) + "init:\n" + "".join(f"  - {image}\n" for image in images) + more
+        text = BLUEPRINT.format("arm64-" * (arch == "arm64")) + "init:\n"
+        text += "".join(f"  - {image}\n" for image in images) + more
         (self.folder / f"{name}.yml").write_text(text)
 
     # Commands
@@ -126,27 +127,40 @@ class Bench:
 
     def row(self, what, other, target, turns, before=None):
         """One row: `turns` are what is measured and, if there is one, what it is held against; they take turns."""
-        taken = [[] for _ in turns]
-        for _ in range(self.rounds):
-            for turn, times in zip(turns, taken):
-                if turn is turns[0] and before:
-                    before()
-                times.append(turn())
-        ours = [one.wall for one in taken[0]]
-        row = {"what": what, "other": other, "target": target, "seconds": statistics.median(ours)}
-        row |= {"seconds_spread": [min(ours), max(ours)], "figure": row["seconds"]}
-        row["processor_seconds"] = statistics.median(one.processor for one in taken[0])
-        if len(turns) == 2:
-            ratios = [a.wall / b.wall for a, b in zip(*taken)]
-            row["other_seconds"] = statistics.median(one.wall for one in taken[1])
-            row["ratio"] = row["figure"] = statistics.median(ratios)
-            row["ratio_spread"] = [min(ratios), max(ratios)]
-            row["processor_ratio"] = statistics.median(a.processor / b.processor for a, b in zip(*taken))
+        (row,) = self.held_against(what, turns[0], [(other, target, turns[1] if len(turns) > 1 else None)], before)
         return row
 
+    def copies(self, what, target, build, before=None):
+        """Two rows: held against `cp`, and against `cp` whose copies are on the disk when it ends, as moby's are."""
+        return self.held_against(what, build, [("cp", target, self.copy), ("cp, synced", None, self.synced)], before)
+
+    def held_against(self, what, ours, others, before=None):
+        """A row for each of the others: name, target, what is done. All take turns."""
+        taken, theirs = [], [[] for _ in others]
+        for _ in range(self.rounds):
+            if before:
+                before()
+            taken.append(ours())
+            for (*_, turn), times in zip(others, theirs):
+                if turn:
+                    times.append(turn())
+        walls = [one.wall for one in taken]
+        for (other, target, _), times in zip(others, theirs):
+            row = {"what": what, "other": other, "target": target, "seconds": statistics.median(walls)}
+            row |= {"seconds_spread": [min(walls), max(walls)], "figure": row["seconds"]}
+            row["processor_seconds"] = statistics.median(one.processor for one in taken)
+            if times:
+                ratios = [a.wall / b.wall for a, b in zip(taken, times)]
+                row["other_seconds"] = statistics.median(one.wall for one in times)
+                row["ratio"] = row["figure"] = statistics.median(ratios)
+                row["ratio_spread"] = [min(ratios), max(ratios)]
+                processors = [a.processor / max(b.processor, 0.001) for a, b in zip(taken, times)]
+                row["processor_ratio"] = statistics.median(processors)
+            yield row
+
     def rows(self):
-        groups = [self.nothing_changed, self.changes, self.disks, self.cold, self.tens, self.small, self.memory, self.peers]
-        for group in groups:
+        groups = [self.nothing_changed, self.changes, self.disks, self.cold, self.tens, self.small]
+        for group in [*groups, self.memory, self.peers]:
             yield from group()
 
     def nothing_changed(self):
@@ -174,19 +188,16 @@ class Bench:
     def changes(self):
         what = "one component of seven changed"
         if self.wants(what):
-            build = self.alternating("bench", "other")
-            yield self.row(what, "cp", 2, [build, self.copy])
-            yield self.row(what, "cp, synced", None, [build, self.synced])
+            yield from self.copies(what, 2, self.alternating("bench", "other"))
             yield self.own_compression()
         what = "one `files:` entry changed"
         if self.wants(what):
-            yield self.row(what, "cp", 1.5, [self.alternating("file-a", "file-b"), self.copy])
+            yield from self.copies(what, 1.5, self.alternating("file-a", "file-b"))
         what = "outputs deleted"
         if self.wants(what):
             self.gone()
             self.moby()
-            yield self.row(what, "cp", 1.5, [self.moby, self.copy], self.gone)
-            yield self.row(what, "cp, synced", None, [self.moby, self.synced], self.gone)
+            yield from self.copies(what, 1.5, self.moby, self.gone)
 
     def own_compression(self):
         """The changed component's segments have to be made too: held against its compression alone, and cp."""
@@ -216,9 +227,7 @@ class Bench:
                 what = f"one component changed, {format}, erofs {name}, verity"
                 if self.wants(what):
                     build = self.alternating(f"bench-{name}", f"other-{name}", format)
-                    yield self.row(what, "cp", 3 if name == "uncompressed" else None, [build, self.copy])
-                    if format == "raw-efi":
-                        yield self.row(what, "cp, synced", None, [build, self.synced])
+                    yield from self.copies(what, 3 if name == "uncompressed" else None, build)
         self.gone()
 
     def cold(self):

@@ -127,6 +127,12 @@ impl Folders {
             return None;
         }
         let slot = self.packer.fill(inode.len() as u64)?;
+        let slots = (inode.len() as u64).div_ceil(SLOT).max(1);
+        if slot + slots == u64::from(self.packer.blocks()) * SLOTS {
+            // fsck.erofs looks for attributes behind every inode, and the image may end here.
+            self.packer.keep(self.packer.blocks() - 1, slots);
+            return None;
+        }
         self.filled_bytes += inode.len();
         self.filled.push((slot, inode.into()));
         Some(slot)
