@@ -2,11 +2,14 @@
 //! `benches/loops.rs`, which takes their times, and `tests/instructions.rs`, which counts their instructions.
 
 use std::ffi::OsStr;
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Write, sink};
+use std::path::Path;
 use std::sync::Arc;
 
 use moby::blueprint::{self, Input, ReadOptions};
-use moby::formats::{cpio, erofs, squashfs, tar, verity};
+use moby::formats::disk::{Bytes, Output};
+use moby::formats::source::Source;
+use moby::formats::{cpio, erofs, fat, iso9660, qcow2, squashfs, tar, verity};
 use moby::rootfs::{Content, Inode, Kind, Meta, Tree, flatten};
 use moby::store::{Digest, Entry, EntryKind, Layer, LayerIndex, Store};
 
@@ -24,7 +27,7 @@ pub struct Loop {
 }
 
 /// All of them.
-pub const ALL: [Loop; 9] = [
+pub const ALL: [Loop; 14] = [
     Loop { name: "inflate", bytes: true, prepare: inflate },
     Loop { name: "tar-index", bytes: false, prepare: tar_index },
     Loop { name: "flatten", bytes: false, prepare: flatten_layers },
@@ -32,6 +35,11 @@ pub const ALL: [Loop; 9] = [
     Loop { name: "erofs", bytes: true, prepare: |size| write_erofs(size, erofs::Compression::None) },
     Loop { name: "erofs-lz4", bytes: true, prepare: |size| write_erofs(size, erofs::Compression::Lz4) },
     Loop { name: "squashfs-zstd", bytes: true, prepare: write_squashfs },
+    Loop { name: "iso", bytes: true, prepare: write_iso },
+    Loop { name: "fat", bytes: true, prepare: write_fat },
+    Loop { name: "qcow2", bytes: true, prepare: |size| write_qcow2(size, None) },
+    Loop { name: "qcow2-zlib", bytes: true, prepare: |size| write_qcow2(size, Some(qcow2::Compression::ZLIB)) },
+    Loop { name: "qcow2-zstd", bytes: true, prepare: |size| write_qcow2(size, Some(qcow2::Compression::ZSTD)) },
     Loop { name: "verity", bytes: true, prepare: hash_tree },
     Loop { name: "blueprint", bytes: false, prepare: read_blueprint },
 ];
@@ -127,7 +135,7 @@ fn flatten_layers(size: usize) -> Run {
     // The second layer has half of its entries in the place of the first one's.
     let layers = [0, size * ENTRIES / 2].map(|first| Layer {
         diff_id: Digest::of(b""),
-        file: std::path::Path::new("layer").into(),
+        file: Path::new("layer").into(),
         index: Arc::new(LayerIndex { tar_size: 0, entries: entries(size, first) }),
     });
     Box::new(move || drop(flatten(&layers, 0).expect("a tree")))
@@ -167,6 +175,37 @@ fn write_squashfs(size: usize) -> Run {
     let threads = rayon::current_num_threads();
     let options = squashfs::Options { threads, ..squashfs::Options::default() };
     Box::new(move || drop(squashfs::write(&tree, &mut Cursor::new(Vec::new()), &options).expect("an image")))
+}
+
+fn write_iso(size: usize) -> Run {
+    let tree = tree(size);
+    let options = iso9660::Options { label: "LOOP".into(), joliet: true, ..iso9660::Options::default() };
+    Box::new(move || iso9660::Iso::new(&tree, &options).and_then(|iso| iso.write_to(&mut sink())).expect("an image"))
+}
+
+fn write_fat(size: usize) -> Run {
+    let tree = tree(size);
+    let mut files = Vec::new();
+    tree.walk_all(|path, id| {
+        let content = match &tree.inode(id).kind {
+            Kind::File(content) => Some(Arc::new(content.clone()) as Arc<dyn Source>),
+            _ => None,
+        };
+        files.push(fat::File { path: String::from_utf8_lossy(path).into_owned(), content });
+        Ok(())
+    })
+    .expect("a list");
+    let options = fat::Options::default();
+    Box::new(move || fat::Fat::new(&files, &options).and_then(|fat| fat.write_to(&mut sink())).expect("a volume"))
+}
+
+fn write_qcow2(size: usize, compression: Option<qcow2::Compression>) -> Run {
+    let disk = Bytes(data(size * MIB));
+    Box::new(move || {
+        let file = tempfile::tempfile().expect("a file");
+        let output = Output::new(&file, Path::new("disk.qcow2")).expect("an empty file");
+        qcow2::write(&disk, output, &qcow2::Options { compression }).expect("a disk");
+    })
 }
 
 fn hash_tree(size: usize) -> Run {

@@ -3,6 +3,7 @@
 //! One folder per format. Nothing here knows of blueprints or outputs; a writer takes names, metadata and readers,
 //! streams, and reads no clock. The same input gives the same bytes on any machine with any number of threads.
 
+mod ahead;
 pub mod authenticode;
 pub mod calendar;
 pub mod compress;

@@ -18,6 +18,17 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 NAME = "docker.io/library/"
 STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+# What formats need beside the root, and the files of this machine that it is made of.
+LOADERS = {
+    "systemd-stub": [STUB],
+    "syslinux": ["usr/bin/syslinux", "usr/lib/syslinux/mbr/mbr.bin", "usr/lib/syslinux/mbr/gptmbr.bin"],
+    "isolinux": [
+        "usr/lib/ISOLINUX/isolinux.bin",
+        "usr/lib/ISOLINUX/isohdpfx.bin",
+        "usr/lib/syslinux/modules/bios/ldlinux.c32",
+    ],
+}
+FIRMWARE = ["bootcode.bin", "start.elf", "fixup.dat", "start4.elf", "fixup4.dat"]
 
 
 def noise(seed, size):
@@ -77,6 +88,34 @@ def many(seed, count):
     return archive(fill)
 
 
+def small_files(seed, count):
+    """A layer of so many files of 100 bytes to 10 KB, most of them small as on a root, in folders of 100."""
+
+    def fill(tar):
+        body, chance = text(seed, 10_000), random.Random(seed)
+        for number in range(count):
+            size = int(100 * 100 ** (chance.random() ** 1.5))
+            start = chance.randrange(10_000)
+            content = (b"%d " % number + body[start:] + body)[:size]
+            add(tar, f"usr/share/small-{seed}/{number // 100}/file-{number}", content)
+
+    return archive(fill)
+
+
+def save(path, make, *how):
+    path.write_bytes(make(*how))
+
+
+def apart(function, *words):
+    """Calls a function in a process that ends: what it had in memory would count as the peak of what is measured
+    later."""
+    child = multiprocessing.get_context("fork").Process(target=function, args=words)
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise SystemExit("the inputs cannot be made")
+
+
 def kernel(seed, _):
     """What begins as a program for UEFI does; a root without the modules of a kernel has all built in."""
     return archive(lambda tar: add(tar, "kernel", b"MZ" + noise(seed, 8 << 20)))
@@ -107,8 +146,8 @@ class Store:
         packed = self.blob(gzip.compress(tar, 6, mtime=0), LAYER)
         return packed, "sha256:" + hashlib.sha256(tar).hexdigest()
 
-    def image(self, name, packed, diff_id):
-        config = {"architecture": "amd64", "os": "linux", "config": {}}
+    def image(self, name, packed, diff_id, arch="amd64"):
+        config = {"architecture": arch, "os": "linux", "config": {}}
         config["rootfs"] = {"type": "layers", "diff_ids": [diff_id]}
         config = self.blob(json.dumps(config).encode(), CONFIG)
         manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [packed]}
@@ -123,6 +162,7 @@ class Store:
             made = [(name, pool.apply_async(self.layer, how)) for name, *how in wanted]
             for name, layer in made:
                 self.image(name, *layer.get())
+                self.image("arm64-" + name, *layer.get(), "arm64")
 
     def layers(self, names):
         """The paths of the layers of images."""
@@ -133,17 +173,28 @@ class Store:
 
 
 def components(folder):
-    """Loader components beside the blueprints: nothing is compiled or fetched. Gives whether UEFI's is there."""
-    stage1 = folder / "components/stage1"
-    stage1.mkdir(parents=True)
-    (stage1 / "build.yml").write_text("image: stage1\nfiles:\n  - {path: /init, contents: a program, mode: '0755'}\n")
-    if not os.path.exists("/" + STUB):
-        return False
-    stub = folder / "components/systemd-stub"
-    stub.mkdir()
-    shutil.copy("/" + STUB, stub / "stub")
-    (stub / "build.yml").write_text(f"image: systemd-stub\nfiles:\n  - {{path: /{STUB}, source: stub}}\n")
-    return True
+    """Loader components beside the blueprints: nothing is compiled or fetched. Gives the names of those that there are."""
+    names = {"stage1", "raspberry-pi-firmware"}
+    for name in names:
+        (folder / "components" / name).mkdir(parents=True)
+    stage1 = "files:\n  - {path: /init, contents: a program, mode: '0755'}\n"
+    (folder / "components/stage1/build.yml").write_text("image: stage1\n" + stage1)
+    firmware = "files:\n" + "".join(
+        f"  - {{path: /usr/lib/raspi-firmware/{name}, contents: a program}}\n" for name in FIRMWARE
+    )
+    (folder / "components/raspberry-pi-firmware/build.yml").write_text("image: raspberry-pi-firmware\n" + firmware)
+    for name, paths in LOADERS.items():
+        if not all(os.path.exists("/" + path) for path in paths):
+            continue
+        component = folder / "components" / name
+        component.mkdir()
+        lines = []
+        for path in paths:
+            shutil.copy("/" + path, component)
+            lines.append(f"  - {{path: /{path}, source: {os.path.basename(path)}}}\n")
+        (component / "build.yml").write_text(f"image: {name}\nfiles:\n" + "".join(lines))
+        names.add(name)
+    return names
 
 
 def serve(store):

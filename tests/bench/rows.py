@@ -8,9 +8,15 @@ import sys
 import time
 
 import inputs
+import peers
 
 PARTS = 7
-BLUEPRINT = "kernel:\n  image: kernel:1\n  tar: none\n"
+# Megabytes of a component, beyond which there are more of them.
+LARGEST = 150
+PEERS = "peers"
+# Without one there is no card for a Raspberry Pi.
+DEVICE_TREE = "files:\n  - {path: boot/dtb/broadcom/bcm2710-rpi-3-b.dtb, contents: a tree}\n"
+BLUEPRINT = "kernel:\n  image: {}kernel:1\n  tar: none\n"
 
 
 class Taken:
@@ -21,20 +27,27 @@ class Taken:
 
 
 class Bench:
-    def __init__(self, program, folder, megabytes, rounds, only):
+    def __init__(self, program, peer, folder, megabytes, rounds, only):
         self.program, self.folder, self.rounds, self.only = program, folder, rounds, only
+        # The program that is one writer (`peers.rs`), if it is there.
+        self.peer = peer
         self.megabytes, self.peaks = megabytes, {}
-        part = megabytes * 1_000_000 // PARTS
+        # A component is made in memory.
+        self.count = max(PARTS, megabytes // LARGEST)
+        part = megabytes * 1_000_000 // self.count
         self.store = inputs.Store(folder / "store")
-        wanted = [(f"part{number}:1", inputs.data, number + 1, part) for number in range(PARTS)]
+        wanted = [(f"part{number}:1", inputs.data, number + 1, part) for number in range(self.count)]
         wanted.append(("part0:2", inputs.changed, 1, part))
         wanted.append(("kernel:1", inputs.kernel, 0, 0))
         if self.wants("10 times"):
             wanted += [(f"tenth{number}:1", inputs.data, number + 50, part // 10) for number in range(PARTS)]
             wanted += [(f"small{number}:1", inputs.data, number + 100, 1_000_000) for number in range(70)]
             wanted += [(f"files{count}:1", inputs.many, 5, count) for count in (10_000, 100_000)]
-        self.store.images(wanted)
-        self.uefi = inputs.components(folder)
+        # Rows against others need only what they make themselves.
+        if not only.startswith(PEERS):
+            self.store.images(wanted)
+        self.components = inputs.components(folder)
+        self.uefi = "systemd-stub" in self.components
         parts = [f"part{number}:1" for number in range(PARTS)]
         self.blueprint("bench", parts)
         self.blueprint("other", ["part0:2", *parts[1:]])
@@ -48,26 +61,28 @@ class Bench:
     def wants(self, *names):
         return any(self.only in name for name in names)
 
-    def blueprint(self, name, images, more=""):
-        text = BLUEPRINT + "init:\n" + "".join(f"  - {image}\n" for image in images) + more
+    def blueprint(self, name, images, more="", arch="amd64"):
+        text = BLUEPRINT.format("arm64-" * (arch == "arm64")) + "init:\n"
+        text += "".join(f"  - {image}\n" for image in images) + more
         (self.folder / f"{name}.yml").write_text(text)
 
     # Commands
 
-    def run(self, command, peak=None, **more):
+    def run(self, command, peak=None, peaks=None, **more):
         start = time.monotonic()
         child = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, **more)
         _, status, usage = os.wait4(child.pid, 0)
         if status:
             sys.exit(f"{command} ended with {status}")
         if peak:
-            self.peaks[peak] = max(self.peaks.get(peak, 0), usage.ru_maxrss)
+            peaks = self.peaks if peaks is None else peaks
+            peaks[peak] = max(peaks.get(peak, 0), usage.ru_maxrss)
         return Taken(time.monotonic() - start, usage.ru_utime + usage.ru_stime)
 
-    def moby(self, blueprint="bench", format="kernel+initrd", *more, store="store", peak=None):
+    def moby(self, blueprint="bench", format="kernel+initrd", *more, store="store", peak=None, peaks=None, arch="amd64"):
         environment = {"PATH": os.environ["PATH"], "MOBY_CACHE": str(self.folder / store), "HOME": str(self.folder)}
-        command = [self.program, "build", "-q", "--arch", "amd64", "--dir", "out", "--name", "bench", "--format", format]
-        return self.run([*command, *more, f"{blueprint}.yml"], peak or format, env=environment)
+        command = [self.program, "build", "-q", "--arch", arch, "--dir", "out", "--name", "bench", "--format", format]
+        return self.run([*command, *more, f"{blueprint}.yml"], peak or format, peaks, env=environment)
 
     def shell(self, script, *words):
         return self.run(["sh", "-c", script, "sh", *map(str, words)])
@@ -102,31 +117,50 @@ class Bench:
         paths = [shutil.copy(path, folder) for path in self.store.layers(names)]
         return self.shell(f"printf '%s\\n' \"$@\" | xargs -P {os.cpu_count()} -n 1 sh -c '{one}'", *paths)
 
+    @staticmethod
+    def size_on_disk(path):
+        """Bytes of a file; of one with holes, what it takes on the disk."""
+        found = path.stat()
+        return min(found.st_size, found.st_blocks * 512)
+
     # Rows
 
     def row(self, what, other, target, turns, before=None):
         """One row: `turns` are what is measured and, if there is one, what it is held against; they take turns."""
-        taken = [[] for _ in turns]
-        for _ in range(self.rounds):
-            for turn, times in zip(turns, taken):
-                if turn is turns[0] and before:
-                    before()
-                times.append(turn())
-        ours = [one.wall for one in taken[0]]
-        row = {"what": what, "other": other, "target": target, "seconds": statistics.median(ours)}
-        row |= {"seconds_spread": [min(ours), max(ours)], "figure": row["seconds"]}
-        row["processor_seconds"] = statistics.median(one.processor for one in taken[0])
-        if len(turns) == 2:
-            ratios = [a.wall / b.wall for a, b in zip(*taken)]
-            row["other_seconds"] = statistics.median(one.wall for one in taken[1])
-            row["ratio"] = row["figure"] = statistics.median(ratios)
-            row["ratio_spread"] = [min(ratios), max(ratios)]
-            row["processor_ratio"] = statistics.median(a.processor / b.processor for a, b in zip(*taken))
+        (row,) = self.held_against(what, turns[0], [(other, target, turns[1] if len(turns) > 1 else None)], before)
         return row
 
+    def copies(self, what, target, build, before=None):
+        """Two rows: held against `cp`, and against `cp` whose copies are on the disk when it ends, as moby's are."""
+        return self.held_against(what, build, [("cp", target, self.copy), ("cp, synced", None, self.synced)], before)
+
+    def held_against(self, what, ours, others, before=None):
+        """A row for each of the others: name, target, what is done. All take turns."""
+        taken, theirs = [], [[] for _ in others]
+        for _ in range(self.rounds):
+            if before:
+                before()
+            taken.append(ours())
+            for (*_, turn), times in zip(others, theirs):
+                if turn:
+                    times.append(turn())
+        walls = [one.wall for one in taken]
+        for (other, target, _), times in zip(others, theirs):
+            row = {"what": what, "other": other, "target": target, "seconds": statistics.median(walls)}
+            row |= {"seconds_spread": [min(walls), max(walls)], "figure": row["seconds"]}
+            row["processor_seconds"] = statistics.median(one.processor for one in taken)
+            if times:
+                ratios = [a.wall / b.wall for a, b in zip(taken, times)]
+                row["other_seconds"] = statistics.median(one.wall for one in times)
+                row["ratio"] = row["figure"] = statistics.median(ratios)
+                row["ratio_spread"] = [min(ratios), max(ratios)]
+                processors = [a.processor / max(b.processor, 0.001) for a, b in zip(taken, times)]
+                row["processor_ratio"] = statistics.median(processors)
+            yield row
+
     def rows(self):
-        groups = [self.nothing_changed, self.changes, self.disks, self.cold, self.file_systems, self.tens, self.small]
-        for group in groups:
+        groups = [self.nothing_changed, self.changes, self.disks, self.cold, self.tens, self.small]
+        for group in [*groups, self.memory, self.peers]:
             yield from group()
 
     def nothing_changed(self):
@@ -154,19 +188,16 @@ class Bench:
     def changes(self):
         what = "one component of seven changed"
         if self.wants(what):
-            build = self.alternating("bench", "other")
-            yield self.row(what, "cp", 2, [build, self.copy])
-            yield self.row(what, "cp, synced", None, [build, self.synced])
+            yield from self.copies(what, 2, self.alternating("bench", "other"))
             yield self.own_compression()
         what = "one `files:` entry changed"
         if self.wants(what):
-            yield self.row(what, "cp", 1.5, [self.alternating("file-a", "file-b"), self.copy])
+            yield from self.copies(what, 1.5, self.alternating("file-a", "file-b"))
         what = "outputs deleted"
         if self.wants(what):
             self.gone()
             self.moby()
-            yield self.row(what, "cp", 1.5, [self.moby, self.copy], self.gone)
-            yield self.row(what, "cp, synced", None, [self.moby, self.synced], self.gone)
+            yield from self.copies(what, 1.5, self.moby, self.gone)
 
     def own_compression(self):
         """The changed component's segments have to be made too: held against its compression alone, and cp."""
@@ -196,9 +227,7 @@ class Bench:
                 what = f"one component changed, {format}, erofs {name}, verity"
                 if self.wants(what):
                     build = self.alternating(f"bench-{name}", f"other-{name}", format)
-                    yield self.row(what, "cp", 3 if name == "uncompressed" else None, [build, self.copy])
-                    if format == "raw-efi":
-                        yield self.row(what, "cp, synced", None, [build, self.synced])
+                    yield from self.copies(what, 3 if name == "uncompressed" else None, build)
         self.gone()
 
     def cold(self):
@@ -234,32 +263,46 @@ class Bench:
 
         return self.row("cold from a registry, tar", "skopeo copy, umoci unpack", None, [tar, others], before)
 
-    def file_systems(self):
-        """Nothing is there but the layers; the others get a folder of the same files."""
-        if not self.wants("erofs, from layers", "squashfs, from layers") or os.getuid() != 0:
-            return
-        self.moby("bench", "tar")
-        self.shell("mkdir root && tar --warning=no-unknown-keyword -xf out/bench.tar -C root")
+    def memory(self):
+        """Peaks of every format, from inflated layers; all else is made anew, for that is what takes memory."""
+        for line in self.formats():
+            format, arch = line.split()[0], "arm64" if line.split()[0].startswith("rpi") else "amd64"
+            what = f"memory: {format}"
+            if not self.wants(what):
+                continue
+            missing = self.needs(format) - self.components
+            if missing:
+                print(f"{what}: left out, this machine has no {', '.join(sorted(missing))}")
+                continue
+            names = [f"{'arm64-' * (arch == 'arm64')}part{number}:1" for number in range(self.count)]
+            self.blueprint("memory", names, DEVICE_TREE * (arch == "arm64"), arch)
+            derived = self.folder.glob("store/derived/*")
+            self.gone("out", *(path for path in derived if path.name[:6] not in ("layer-", "index-")))
+            peaks = {}
+            taken = self.moby("memory", format, peak=what, peaks=peaks, arch=arch)
+            row = {"what": what, "other": "", "target": 64, "seconds": taken.wall, "processor_seconds": taken.processor}
+            row |= {"seconds_spread": [taken.wall] * 2, "peak_kib": peaks[what], "figure": peaks[what] / 1024}
+            row["size"] = sum(self.size_on_disk(path) for path in (self.folder / "out").iterdir())
+            yield row
         self.gone()
-        tools = {
-            "erofs": ("mkfs.erofs -zlz4hc,9", 'mkfs.erofs --quiet -zlz4hc,9 made.image root && sync -d made.image'),
-            "squashfs": (
-                "mksquashfs -comp zstd -b 256K",
-                "mksquashfs root made.image -noappend -quiet -no-progress -comp zstd -b 256K && sync -d made.image",
-            ),
-        }
-        for format, (name, script) in tools.items():
-            what = f"{format}, from layers"
-            if self.wants(what) and shutil.which(name.split()[0]):
-                made = self.folder / "made.image"
-                other = lambda: (made.unlink(missing_ok=True), self.shell(script))[1]
-                build = lambda: self.moby("bench", format)
-                before = lambda: [self.gone("out", *self.folder.glob(f"store/derived/{format}-*"))]
-                row = self.row(what, name, None, [build, other], before)
-                row["size"] = (self.folder / f"out/bench.{format}").stat().st_size
-                row["other_size"] = made.stat().st_size
-                yield row
-        self.gone("root", "out")
+
+    def formats(self):
+        listed = subprocess.run([self.program, "build", "--format", "list"], stdout=subprocess.PIPE, check=True, text=True)
+        return listed.stdout.splitlines()[1:]
+
+    def needs(self, format):
+        """The loaders that a format is made with."""
+        cd, both = format.startswith("iso"), format in ("iso", "raw", "qcow2")
+        if format.startswith(("rpi", "kernel+", "tar", "docker", "oci", "pxe")) or format in ("squashfs", "erofs"):
+            return set()
+        if format.endswith("-bios") or both:
+            return {"isolinux" if cd else "syslinux"} | ({"systemd-stub"} if both else set())
+        return {"systemd-stub"}
+
+    def peers(self):
+        """The writers of images against the programs that others have for it, on the same files."""
+        if self.peer:
+            yield from peers.Peers(self, self.peer).rows()
 
     def tens(self):
         """Ten times as much, as a share of ten times the time and, for peaks, of the memory."""

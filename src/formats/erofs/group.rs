@@ -3,8 +3,11 @@
 
 use super::format::{BLOCK, SLOT, SLOTS};
 
-/// Blocks of one group. A larger group has fewer gaps at its end and takes more memory.
-const GROUP_BLOCKS: u32 = 256;
+/// Blocks of one group, 2 MiB. A larger group has fewer gaps at its end and takes more memory: of 20,000 inodes of
+/// 40 to 940 bytes, groups of 1 MiB take 0.1 to 2.5 % more.
+const GROUP_BLOCKS: u32 = 512;
+/// Bytes of files' inodes that wait for the end of the image because they fit between folders.
+const FILLED: usize = 2 << 20;
 /// Inodes with an index larger than this are groups of their own.
 const LARGE: u64 = 64 * BLOCK;
 
@@ -25,17 +28,24 @@ impl Packer {
 
     /// The slot for `size` bytes, at least one; `None` if there is no room.
     pub fn place(&mut self, size: u64) -> Option<u64> {
-        let slots = size.div_ceil(SLOT).max(1);
-        if let Some(free) = (slots..SLOTS).find(|free| !self.open[*free as usize].is_empty()) {
-            let block = self.open[free as usize].pop()?;
-            self.keep(block, free - slots);
-            return Some((u64::from(block) + 1) * SLOTS - free);
+        if let Some(slot) = self.fill(size) {
+            return Some(slot);
         }
+        let slots = size.div_ceil(SLOT).max(1);
         let first = self.blocks;
         let end = u32::try_from(u64::from(first) + slots.div_ceil(SLOTS)).ok().filter(|end| *end <= self.limit)?;
         self.blocks = end;
         self.keep(end - 1, u64::from(end - first) * SLOTS - slots);
         Some(u64::from(first) * SLOTS)
+    }
+
+    /// The same in the blocks that are in use.
+    pub fn fill(&mut self, size: u64) -> Option<u64> {
+        let slots = size.div_ceil(SLOT).max(1);
+        let free = (slots..SLOTS).find(|free| !self.open[*free as usize].is_empty())?;
+        let block = self.open[free as usize].pop()?;
+        self.keep(block, free - slots);
+        Some((u64::from(block) + 1) * SLOTS - free)
     }
 
     fn keep(&mut self, block: u32, free: u64) {
@@ -89,6 +99,57 @@ impl Group {
     }
 }
 
+/// The row of folders' inodes, which is written last and whose places are known first. A folder of a hundred names takes
+/// half a block, so there are gaps: inodes of files go there while they fit. Without that, 20,000 small files in folders
+/// of 100 took 4 % more.
+#[derive(Debug)]
+pub(super) struct Folders {
+    packer: Packer,
+    /// Inodes of files, with their slots.
+    filled: Vec<(u64, Box<[u8]>)>,
+    filled_bytes: usize,
+}
+
+impl Folders {
+    /// No folder yet.
+    pub fn new() -> Folders {
+        Folders { packer: Packer::new(u32::MAX), filled: Vec::new(), filled_bytes: 0 }
+    }
+
+    /// The slot of a folder's inode of so many bytes. All folders come before all files.
+    pub fn place(&mut self, size: u64) -> Option<u64> {
+        self.packer.place(size)
+    }
+
+    /// Takes the inode of a file, if there is room for it, and gives its slot.
+    pub fn fill(&mut self, inode: &[u8]) -> Option<u64> {
+        if self.filled_bytes + inode.len() > FILLED {
+            return None;
+        }
+        let slot = self.packer.fill(inode.len() as u64)?;
+        let slots = (inode.len() as u64).div_ceil(SLOT).max(1);
+        if slot + slots == u64::from(self.packer.blocks()) * SLOTS {
+            // fsck.erofs looks for attributes behind every inode, and the image may end here.
+            self.packer.keep(self.packer.blocks() - 1, slots);
+            return None;
+        }
+        self.filled_bytes += inode.len();
+        self.filled.push((slot, inode.into()));
+        Some(slot)
+    }
+
+    /// Blocks in use.
+    pub fn blocks(&self) -> u32 {
+        self.packer.blocks()
+    }
+
+    /// Files' inodes in the order of their slots.
+    pub fn take(&mut self) -> Vec<(u64, Box<[u8]>)> {
+        self.filled.sort_unstable_by_key(|(slot, _)| *slot);
+        std::mem::take(&mut self.filled)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +164,22 @@ mod tests {
         assert_eq!(packer.place(4096), Some(256));
         assert_eq!(packer.place(4096), None);
         assert_eq!(packer.place(32), Some(94));
+    }
+
+    #[test]
+    fn files_go_between_folders() {
+        let mut folders = Folders::new();
+        assert_eq!((folders.place(2100), folders.place(2100)), (Some(0), Some(128)));
+        assert_eq!(folders.fill(&[1; 2100]), None);
+        assert_eq!((folders.fill(&[2; 1900]), folders.fill(&[3; 1900])), (Some(128 + 66), Some(66)));
+        assert_eq!((folders.fill(&[4; 96]), folders.blocks()), (None, 2));
+        let filled = folders.take();
+        assert!(filled.iter().map(|(slot, bytes)| (*slot, bytes[0])).eq([(66, 3), (128 + 66, 2)]));
+        let mut many = Folders::new();
+        for _ in 0..2000 {
+            many.place(2100).unwrap();
+        }
+        assert!((0..2000).filter_map(|_| many.fill(&[5; 1900])).count() < 2000, "memory is bounded");
     }
 
     #[test]

@@ -9,16 +9,16 @@
 //!
 //! ```text
 //! block 0         superblock, the root's inode, shared extended attributes (as many blocks as they take)
-//! then            data of files, in the order of the tree; after each MiB of inodes, these inodes as a group
-//! then            the inodes of folders
+//! then            data of files, in the order of the tree; after each 2 MiB of inodes, these inodes as a group
+//! then            the inodes of folders, and between them those of files that fit there
 //! then            folders' blocks
 //! ```
 //!
 //! Memory: 50 bytes for each inode and 70 for each file of a block or more, 4 bytes for each 8 KiB of a compressed file
-//! while it is written, and 4 MiB for each thread.
+//! while it is written, 4 MiB for inodes that wait, and 4 MiB for each thread.
 //!
 //! An inode holds the place of its data, and a folder the numbers of its inodes: so data goes first, folders last, and
-//! nothing but a MiB of inodes is kept in memory. The last bytes of a file lie behind its inode where they fit into
+//! nothing but 4 MiB of inodes is kept in memory. The last bytes of a file lie behind its inode where they fit into
 //! one block with it. Files of equal content share their blocks.
 //!
 //! Threads read, hash and compress; their results are written in order, so the bytes do not depend on their number.

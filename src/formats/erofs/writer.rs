@@ -11,7 +11,7 @@ use super::format::{
     BLOCK, FileType, Inode, Layout, SLOT, SLOTS, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, Superblock, compatible, device,
     incompatible, xattr_count,
 };
-use super::group::{Group, Packer};
+use super::group::{Folders, Group};
 use super::index::{self, Extent};
 use super::scan::{Node, Scan, too_large};
 use super::source::changed;
@@ -23,6 +23,8 @@ use crate::rootfs::{Kind, Tree, write_error};
 
 /// The root's inode stands behind the superblock: its nid has only 16 bits.
 const ROOT_OFFSET: u64 = SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE as u64;
+/// In a nid that is not final: the slot is one among folders.
+const AMONG_FOLDERS: u64 = 1 << 63;
 /// Folders' inodes are written in pieces of this size.
 const FOLDERS_BUFFER: usize = 1 << 20;
 
@@ -104,7 +106,8 @@ impl Spare {
 #[derive(Clone, Copy, Default)]
 struct Placed {
     first_block: u32,
-    /// The nid; until all groups are written, the slot in the group, and from bit 32 on the group's number.
+    /// The nid; until all groups are written, the slot in the group, and from bit 32 on the group's number; or the slot
+    /// among folders with [`AMONG_FOLDERS`].
     nid: u64,
 }
 
@@ -117,6 +120,7 @@ struct Image<'s, 't, W> {
     group: Group,
     /// First blocks of the groups that were written.
     groups: Vec<u32>,
+    folders: Folders,
     /// Of a large file whose parts are coming.
     large_extents: Option<Vec<Extent>>,
     /// Compressed files whose blocks others use.
@@ -138,6 +142,7 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
             placed: vec![Placed::default(); scan.nodes.len()],
             group: Group::new(),
             groups: Vec::new(),
+            folders: Folders::new(),
             large_extents: None,
             shared: HashMap::new(),
             worker: Worker::new(compression, None),
@@ -145,6 +150,11 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
         };
         let header = image.shared_xattrs_offset() + scan.xattrs.shared_size();
         image.blocks(&vec![0; header.next_multiple_of(BLOCK) as usize])?;
+        for number in folders(scan) {
+            let node = &scan.nodes[number as usize];
+            let slot = image.folders.place(node.fixed() + node.size - node.in_blocks()).ok_or_else(too_large)?;
+            image.placed[number as usize].nid = AMONG_FOLDERS | slot;
+        }
         Ok(image)
     }
 
@@ -266,6 +276,10 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
             None => self.fixed(number, node, node.layout(), self.placed[number as usize].first_block),
         };
         bytes.extend_from_slice(tail);
+        if let Some(slot) = self.folders.fill(&bytes) {
+            self.placed[number as usize].nid = AMONG_FOLDERS | slot;
+            return Ok(());
+        }
         let slot = match self.group.add(&bytes) {
             Some(slot) => slot,
             None => {
@@ -319,29 +333,25 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
     fn folders(&mut self) -> Result<()> {
         self.end_group()?;
         for placed in &mut self.placed {
-            let group = self.groups.get((placed.nid >> 32) as usize).copied().unwrap_or(0);
-            placed.nid = u64::from(group) * SLOTS + (placed.nid & u64::from(u32::MAX));
-        }
-        let scan = self.scan;
-        let is_folder = |number: &u32| matches!(scan.inode(*number).kind, Kind::Folder(_));
-        let folders: Vec<u32> = (1..scan.nodes.len() as u32).filter(is_folder).collect();
-        let mut packer = Packer::new(u32::MAX);
-        for number in &folders {
-            let node = &scan.nodes[*number as usize];
-            let slot = packer.place(node.fixed() + node.size - node.in_blocks()).ok_or_else(too_large)?;
-            self.placed[*number as usize].nid = u64::from(self.next_block) * SLOTS + slot;
+            let (first, slot) = if placed.nid & AMONG_FOLDERS != 0 {
+                (self.next_block, placed.nid & !AMONG_FOLDERS)
+            } else {
+                let group = self.groups.get((placed.nid >> 32) as usize);
+                (group.copied().unwrap_or(0), placed.nid & u64::from(u32::MAX))
+            };
+            placed.nid = u64::from(first) * SLOTS + slot;
         }
         self.placed[0].nid = ROOT_OFFSET / SLOT;
 
-        let mut block = self.next_block.checked_add(packer.blocks()).ok_or_else(too_large)?;
+        let folders: Vec<u32> = folders(self.scan).collect();
+        let mut block = self.next_block.checked_add(self.folders.blocks()).ok_or_else(too_large)?;
         for number in std::iter::once(&0).chain(&folders) {
-            let node = &scan.nodes[*number as usize];
             self.placed[*number as usize].first_block = block;
             let count = u32::try_from(self.folder_in_blocks(*number).div_ceil(BLOCK)).map_err(|_| too_large())?;
             block = block.checked_add(count).ok_or_else(too_large)?;
-            debug_assert!(node.size > 0);
+            debug_assert!(self.scan.nodes[*number as usize].size > 0);
         }
-        self.folder_inodes(&folders, packer.blocks())?;
+        self.folder_inodes(&folders)?;
         for number in std::iter::once(&0).chain(&folders) {
             let size = self.folder_in_blocks(*number);
             if size > 0 {
@@ -354,21 +364,25 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
         Ok(())
     }
 
-    /// Writes folders' inodes in the order in which they lie, `count` blocks.
-    fn folder_inodes(&mut self, folders: &[u32], count: u32) -> Result<()> {
-        let mut order = folders.to_vec();
-        order.sort_unstable_by_key(|number| self.placed[*number as usize].nid);
-        let end = u64::from(self.next_block) * BLOCK + u64::from(count) * BLOCK;
+    /// Writes folders' inodes, and those of files between them, in the order in which they lie.
+    fn folder_inodes(&mut self, folders: &[u32]) -> Result<()> {
+        let first = u64::from(self.next_block);
+        let end = (first + u64::from(self.folders.blocks())) * BLOCK;
+        let mut order: Vec<(u64, u32)> =
+            folders.iter().map(|number| (self.placed[*number as usize].nid - first * SLOTS, *number)).collect();
+        order.sort_unstable();
+        let mut order = order.into_iter().peekable();
+        let mut files = self.folders.take().into_iter().peekable();
         let mut bytes = Vec::new();
-        for number in order {
-            let node = &self.scan.nodes[number as usize];
-            let start = self.placed[number as usize].nid * SLOT - u64::from(self.next_block) * BLOCK;
-            bytes.resize(start as usize, 0);
-            let block = self.placed[number as usize].first_block;
-            bytes.extend_from_slice(&self.fixed(number, node, node.layout(), block));
-            if node.in_blocks() < node.size {
-                bytes.extend_from_slice(&self.folder(number)[node.in_blocks() as usize..]);
-            }
+        loop {
+            let before = order.peek().map_or(u64::MAX, |(slot, _)| *slot);
+            let next = match files.next_if(|(slot, _)| *slot < before) {
+                Some((slot, inode)) => Some((slot, inode.into_vec())),
+                None => order.next().map(|(slot, number)| (slot, self.folder_inode(number))),
+            };
+            let Some((slot, inode)) = next else { break };
+            bytes.resize(((first * SLOTS + slot) * SLOT - u64::from(self.next_block) * BLOCK) as usize, 0);
+            bytes.extend_from_slice(&inode);
             if bytes.len() >= FOLDERS_BUFFER {
                 let rest = bytes.split_off(bytes.len() - bytes.len() % BLOCK as usize);
                 self.blocks(&bytes)?;
@@ -377,6 +391,16 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
         }
         bytes.resize((end - u64::from(self.next_block) * BLOCK) as usize, 0);
         self.blocks(&bytes)
+    }
+
+    /// The inode of a folder other than the root, with its tail.
+    fn folder_inode(&self, number: u32) -> Vec<u8> {
+        let node = &self.scan.nodes[number as usize];
+        let mut bytes = self.fixed(number, node, node.layout(), self.placed[number as usize].first_block);
+        if node.in_blocks() < node.size {
+            bytes.extend_from_slice(&self.folder(number)[node.in_blocks() as usize..]);
+        }
+        bytes
     }
 
     /// Bytes of a folder that lie in blocks.
@@ -404,4 +428,9 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
         behind.extend_from_slice(&self.scan.xattrs.shared());
         superblock.encode(&behind)
     }
+}
+
+/// All folders but the root, in the order of the tree.
+fn folders<'s>(scan: &'s Scan<'_>) -> impl Iterator<Item = u32> + use<'s> {
+    (1..scan.nodes.len() as u32).filter(|number| matches!(scan.inode(*number).kind, Kind::Folder(_)))
 }

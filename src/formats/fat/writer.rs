@@ -8,6 +8,7 @@ use super::Kind;
 use super::format::{self, ARCHIVE, BACKUP_SECTOR, BOOT_SECTOR_SIZE, FOLDER, Geometry, Stamp, VOLUME_LABEL, Volume};
 use super::layout::{NodeContent, Nodes};
 use crate::error::{Error, Result};
+use crate::formats::ahead::{self, Part};
 use crate::formats::gpt::SectorSize;
 use crate::formats::source::{Sequential, Source};
 use crate::store::{Digest, Hasher};
@@ -227,19 +228,21 @@ impl Source for Fat {
             self.write_table(&order, &mut out)?;
             out.zeros_to((reserved + number * table_sectors) * sector)?;
         }
+        // Folders come before files.
+        let mut files = Vec::new();
         for at in order {
             let node = &self.nodes.0[at];
+            let position = self.geometry.sector_of(node.cluster) * sector;
             match &node.content {
                 NodeContent::File(content) => {
                     if node.clusters > 0 {
-                        out.zeros_to(self.geometry.sector_of(node.cluster) * sector)?;
-                        out.source(content.as_ref())?;
+                        files.push(Part { position, source: content.as_ref() });
                     }
                 }
                 NodeContent::Folder { .. } => {
                     // The fixed root lies right behind the tables.
                     if node.cluster > 0 {
-                        out.zeros_to(self.geometry.sector_of(node.cluster) * sector)?;
+                        out.zeros_to(position)?;
                     }
                     out.bytes(&self.folder(at))?;
                     if node.cluster == 0 {
@@ -248,6 +251,7 @@ impl Source for Fat {
                 }
             }
         }
+        ahead::write(&mut out, &files)?;
         out.zeros_to(self.size)
     }
 }

@@ -9,6 +9,7 @@ use super::format::{Descriptor, Extent, SECTOR, SYSTEM_AREA, TreePlaces, termina
 use super::hybrid::{self, Hybrid};
 use super::layout::{Data, Layout};
 use crate::error::{Error, Result};
+use crate::formats::ahead::{self, Part};
 use crate::formats::source::{Sequential, Source};
 use crate::rootfs::{InodeId, Kind, Tree};
 use crate::store::{Digest, Hasher};
@@ -247,10 +248,10 @@ impl Source for Iso {
             out.zeros_to(at(place.sector))?;
             out.bytes(&directory::joliet(&self.layout, index, &self.joliet))?;
         }
-        for data in self.volumes.iter().chain(&self.layout.data).chain(&self.partitions) {
-            out.zeros_to(at(data.sector))?;
-            out.source(data.source.as_ref())?;
-        }
+        let data = self.volumes.iter().chain(&self.layout.data).chain(&self.partitions);
+        let parts: Vec<Part<'_>> =
+            data.map(|data| Part { position: at(data.sector), source: data.source.as_ref() }).collect();
+        ahead::write(&mut out, &parts)?;
         out.zeros_to(self.size() - self.tail.len() as u64)?;
         out.bytes(&self.tail)
     }
