@@ -18,6 +18,8 @@ const FAILED: &str = "/run/moby/onboot.failed";
 /// How long a check may take to become good.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const BETWEEN: Duration = Duration::from_secs(1);
+/// An update has the EFI system partition while it is written: that is no reason to call the boot a bad one.
+const UPDATE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Arguments {
@@ -112,7 +114,7 @@ fn check(program: &str, arguments: &[String]) -> Result<()> {
 fn mark() -> Result<()> {
     let running = machine::running()?;
     let disk = Disk::of_running(&running)?;
-    let claims = disk.claim(&[ESP])?;
+    let claims = disk.claim(&[ESP], UPDATE)?;
     let completed = complete(&disk.device, &running)?;
     drop(claims);
     match completed {

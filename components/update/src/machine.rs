@@ -1,8 +1,11 @@
 //! The running machine: its root hash, the disk that its root is on, and keeping others away from what is changed.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -16,6 +19,8 @@ use crate::slots::table::Table;
 /// What stage1 calls the mapping of a root on a CD.
 const CD_ROOT: &str = "disc-1";
 const BLOCK_DEVICES: &str = "/sys/class/block";
+/// The pause between attempts at a partition that is in use.
+const BETWEEN: Duration = Duration::from_millis(500);
 
 /// The root hash of the running system.
 pub fn running() -> Result<[u8; 32]> {
@@ -110,14 +115,27 @@ impl Disk {
         Ok(Path::new("/dev").join(name))
     }
 
-    /// Takes partitions for this program alone. A mounted one is refused, and cannot be mounted while this lasts.
-    pub fn claim(&self, numbers: &[u32]) -> Result<Vec<File>> {
+    /// Takes partitions for this program alone. A mounted one cannot be had, and cannot be mounted while this lasts. What
+    /// another program has (it marks a boot, it writes an update) is waited for, up to `patience`.
+    pub fn claim(&self, numbers: &[u32], patience: Duration) -> Result<Vec<File>> {
+        let begin = Instant::now();
         let mut claims = Vec::new();
         for number in numbers {
             let path = self.partition(*number)?;
-            let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
-            let file = OpenOptions::new().read(true).custom_flags(exclusive).open(&path);
-            claims.push(file.doing(format_args!("taking {} for the update (it must not be mounted)", path.display()))?);
+            let mut told = false;
+            let file = loop {
+                let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
+                match OpenOptions::new().read(true).custom_flags(exclusive).open(&path) {
+                    Err(error) if error.kind() == ErrorKind::ResourceBusy && begin.elapsed() < patience => {}
+                    other => break other,
+                }
+                if !told {
+                    println!("waiting for {}, which is in use", path.display());
+                    told = true;
+                }
+                sleep(BETWEEN);
+            };
+            claims.push(file.doing(format_args!("taking {} for this alone (it must not be mounted)", path.display()))?);
         }
         Ok(claims)
     }

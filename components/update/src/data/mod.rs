@@ -17,7 +17,7 @@ use rustix::mount::{MountFlags, mount};
 use crate::machine::{self, Disk};
 use crate::slots::failure::{Doing, Failure, Result};
 use crate::slots::reset::{self, RESET};
-use crate::slots::table::Table;
+use crate::slots::table::{Lock, Table};
 use wanted::Wanted;
 
 /// Where the blueprint's mount point is bound to in this container.
@@ -47,14 +47,17 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let reset = line.split_ascii_whitespace().any(|word| word == OPTION || word == "moby.data.reset=1");
     let number = partition::prepare(&disk, &wanted, reset)?;
     let node = disk.partition(number)?;
-    let mut table = Table::read(&disk.device)?;
-    if let Some(mut entry) = table.get(number).filter(|entry| entry.name == RESET) {
+    if Table::read(&disk.device)?.get(number).is_some_and(|entry| entry.name == RESET) {
         println!("formatting {}", node.display());
         file_system::make(&node, &wanted.label)?;
         // The name says that the file system is complete.
-        wanted.label.clone_into(&mut entry.name);
-        table.set(number, &entry);
-        table.write(&disk.device)?;
+        let lock = Lock::take(&disk.device)?;
+        let mut table = lock.read()?;
+        if let Some(mut entry) = table.get(number) {
+            wanted.label.clone_into(&mut entry.name);
+            table.set(number, &entry);
+            table.write(&lock)?;
+        }
     } else {
         file_system::check_and_grow(&node)?;
     }
