@@ -35,6 +35,7 @@ pub fn start(
     let pids = Path::new(STATE);
     fs::create_dir_all(pids).at("creating", pids)?;
     let pid_file = pids.join(format!("{id}.pid"));
+    supervisor.forget_exits();
     let Ok(created) = supervisor.run(&mut runtime.create(id, &bundle.path, &pid_file)?, Some(log))? else {
         return Ok(Err(Interrupted));
     };
