@@ -13,7 +13,7 @@ use crate::slots::bytes::swap_guid;
 use crate::slots::device::FileDevice;
 use crate::slots::failure::{Doing, Failure, Result};
 use crate::slots::layout::root_guid;
-use crate::slots::program::root_hash;
+use crate::slots::program::{root_hash, value};
 use crate::slots::table::Table;
 
 /// What stage1 calls the mapping of a root on a CD.
@@ -42,8 +42,7 @@ pub fn root_partition(line: &str) -> Option<[u8; 16]> {
     if let Some(hash) = root_hash(line) {
         return Some(root_guid(&hash));
     }
-    let words = line.split_ascii_whitespace().take_while(|word| *word != "--");
-    let digits = words.filter_map(|word| word.strip_prefix("root=PARTUUID=")).last()?.replace('-', "");
+    let digits = value(line, "root")?.strip_prefix("PARTUUID=")?.replace('-', "");
     let guid = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?;
     Some(swap_guid(guid.to_be_bytes()))
 }

@@ -16,6 +16,7 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::machine::{self, Disk};
 use crate::slots::failure::{Doing, Failure, Result};
+use crate::slots::program::{options, value};
 use crate::slots::reset::{self, RESET};
 use crate::slots::table::{Lock, Table};
 use wanted::Wanted;
@@ -44,7 +45,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         return Ok(());
     }
     let disk = Disk::with_partition(guid)?;
-    let reset = line.split_ascii_whitespace().any(|word| word == OPTION || word == "moby.data.reset=1");
+    let reset = options(&line).any(|word| word == OPTION) || value(&line, OPTION) == Some("1");
     let number = partition::prepare(&disk, &wanted, reset)?;
     let node = disk.partition(number)?;
     if Table::read(&disk.device)?.get(number).is_some_and(|entry| entry.name == RESET) {
