@@ -129,11 +129,14 @@ fn disks_in_use() {
         .args(["-S", "-display", "none", "-nodefaults", "-drive", &format!("if=ide,format=raw,file={disk_text}")])
         .spawn()
         .unwrap();
-    while !refused().stderr.contains(message) {
-        assert!(Instant::now() < deadline + Duration::from_secs(60), "{}", refused().stderr);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut seen = refused();
+    while !seen.stderr.contains(message) && Instant::now() < deadline {
+        seen = refused();
     }
     machine.kill().unwrap();
     machine.wait().unwrap();
+    assert!(seen.stderr.contains(message), "{}", seen.stderr);
     let content = std::fs::read(&disk).unwrap();
     assert!(content.iter().all(|byte| *byte == 0));
 }
