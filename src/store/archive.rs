@@ -4,11 +4,13 @@
 //! store: an image is named by its digest alone. An archive is read once for each of its digests; after that, it is
 //! only hashed.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::import::{Canonical, Found};
+use super::import::{Canonical, Found, Seen};
+use super::layout::INDEX_DEPTH;
 use super::manifest::media_type;
 use super::{Descriptor, Digest, Hasher, Index, Manifest, Store};
 use crate::blueprint::{ArchiveForm, ArchiveReference, nearest};
@@ -18,8 +20,6 @@ use crate::error::{Error, IoContext, Result};
 const ARCHIVE_KIND: &str = "archive-1";
 /// Manifests, indexes and `index.json` have at most this many bytes.
 const DOCUMENT_LIMIT: u64 = 4 << 20;
-/// Indexes within indexes are followed this deep.
-const INDEX_DEPTH: usize = 3;
 /// Where images without a whole name come from, in their references.
 const NAMELESS: &str = "localhost/archive";
 
@@ -45,9 +45,9 @@ impl Store {
             (ArchiveForm::Oci, true) => {
                 let found = layout_index(&archive.path).map_err(said)?;
                 let image = choose(found, archive, canonical)?;
-                self.copy_layout(&archive.path, &image.descriptor, 0).map_err(said)?;
+                self.copy_layout(&archive.path, &image.descriptor, 0, &mut HashSet::new()).map_err(said)?;
                 let descriptor = self.describe(&image.descriptor.digest).map_err(said)?;
-                self.check_image(&descriptor).map_err(said)?;
+                self.check_image(&descriptor, &mut Seen::default()).map_err(said)?;
                 Found { descriptor, ..image }
             }
             (ArchiveForm::Oci, false) => {
@@ -77,8 +77,9 @@ impl Store {
         let digest = hasher.finish();
         let known = self.derived(ARCHIVE_KIND, &digest).and_then(|path| std::fs::read(path).ok());
         let known = known.and_then(|bytes| serde_json::from_slice::<Vec<Found>>(&bytes).ok());
+        let mut seen = Seen::default();
         if let Some(known) = known
-            && known.iter().all(|image| self.check_image(&image.descriptor).is_ok())
+            && known.iter().all(|image| self.check_image(&image.descriptor, &mut seen).is_ok())
         {
             return Ok(known);
         }
@@ -92,10 +93,20 @@ impl Store {
     }
 
     /// Copies what a descriptor of a layout leads to. Of an index, images that are not there are passed over: a layout
-    /// may have some platforms only.
-    fn copy_layout(&self, layout: &Path, descriptor: &Descriptor, depth: usize) -> Result<()> {
+    /// may have some platforms only. `copied` has the documents that are done.
+    fn copy_layout(
+        &self,
+        layout: &Path,
+        descriptor: &Descriptor,
+        depth: usize,
+        copied: &mut HashSet<(Digest, bool)>,
+    ) -> Result<()> {
         if depth > INDEX_DEPTH {
             return Err(Error::refused(format!("indexes within indexes, more than {INDEX_DEPTH} deep")));
+        }
+        // What failed as an attestation, whose errors do not count, fails again where it is an image.
+        if !copied.insert((descriptor.digest, is_attestation(descriptor))) {
+            return Ok(());
         }
         self.copy_blob(layout, descriptor, true)?;
         let described = self.describe(&descriptor.digest)?;
@@ -110,9 +121,9 @@ impl Store {
             |child: &&Descriptor| media_type::is_index(&child.media_type) || media_type::is_manifest(&child.media_type);
         index.manifests.iter().filter(there).filter(known).try_for_each(|child| {
             // An attestation may be of a kind that is no image; it is not needed.
-            match self.copy_layout(layout, child, depth + 1) {
-                Err(_) if child.platform.as_ref().is_some_and(|platform| platform.os == "unknown") => Ok(()),
-                copied => copied,
+            match self.copy_layout(layout, child, depth + 1, copied) {
+                Err(_) if is_attestation(child) => Ok(()),
+                result => result,
             }
         })
     }
@@ -134,6 +145,10 @@ impl Store {
         }
         writer.commit(Some(&descriptor.digest)).map(drop)
     }
+}
+
+fn is_attestation(descriptor: &Descriptor) -> bool {
+    descriptor.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
 }
 
 fn blob(layout: &Path, digest: &Digest) -> std::path::PathBuf {
