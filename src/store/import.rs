@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::export::CONTAINERD_NAME;
+use super::inflate::{InflationLimit, decompress_within};
 use super::layout::INDEX_DEPTH;
 use super::manifest::{REF_NAME, media_type};
 use super::{Compression, Descriptor, Digest, Index, Manifest, Store};
@@ -129,7 +130,7 @@ impl Store {
     }
 
     fn take_images(&self, archive: impl Read + Send) -> Result<Vec<Found>> {
-        let stream = super::decompress(archive).map_err(unreadable)?;
+        let stream = decompress_within(InflationLimit::default(), archive).map_err(unreadable)?;
         let contents = self.take_in(stream)?;
         match (&contents.index, &contents.docker) {
             (Some(index), _) => self.layout_images(index),

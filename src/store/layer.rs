@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::inflate::{InflationLimit, decompress_within};
 use super::layer_index::LayerIndex;
 use super::used::mark_used;
 use super::{Descriptor, Digest, Store, tar_index};
@@ -82,9 +83,16 @@ pub fn decompress<'a>(stream: impl Read + Send + 'a) -> io::Result<Box<dyn Read 
 impl Store {
     /// Reads a layer's stream, compressed or not, to its end: inflates, hashes, indexes and writes it. Nothing is in
     /// the store until [`PendingLayer::commit`].
+    ///
+    /// # Errors
+    /// Exit status 3 for what is no tar, damaged, or inflates without measure (see `inflate.rs`).
     pub fn inflate(&self, stream: impl Read + Send) -> Result<PendingLayer> {
-        let stream =
-            decompress(stream).map_err(|error| Error::refused(format!("the layer is not readable: {error}")))?;
+        self.inflate_within(InflationLimit::default(), stream)
+    }
+
+    pub(super) fn inflate_within(&self, limit: InflationLimit, stream: impl Read + Send) -> Result<PendingLayer> {
+        let stream = decompress_within(limit, stream)
+            .map_err(|error| Error::refused(format!("the layer is not readable: {error}")))?;
         let file = self.temporary_file()?;
         let (diff_id, index) = tar_index::index_tar(stream, io::BufWriter::with_capacity(256 << 10, file.as_file()))?;
         Ok(PendingLayer { store: self.clone(), file, diff_id, index })

@@ -24,6 +24,7 @@ pub mod digest;
 mod docker;
 mod export;
 mod import;
+mod inflate;
 mod layer;
 mod layer_index;
 mod layout;
