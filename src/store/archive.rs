@@ -6,13 +6,14 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 
+use super::digest::Hashing;
 use super::import::{Canonical, Found, Seen};
 use super::layout::INDEX_DEPTH;
 use super::manifest::media_type;
-use super::{Descriptor, Digest, Hasher, Index, Manifest, Store};
+use super::{Descriptor, Digest, Index, Manifest, Store};
 use crate::blueprint::{ArchiveForm, ArchiveReference, nearest};
 use crate::error::{Error, IoContext, Result};
 
@@ -72,9 +73,11 @@ impl Store {
 
     /// The images of an archive, all of them in the store.
     fn archive_images(&self, path: &Path) -> Result<Vec<Found>> {
-        let mut hasher = Hasher::new();
-        io::copy(&mut File::open(path).at("opening", path)?, &mut hasher).at("reading", path)?;
-        let digest = hasher.finish();
+        self.images_in(File::open(path).at("opening", path)?, path)
+    }
+
+    fn images_in(&self, mut file: impl Read + Seek + Send, path: &Path) -> Result<Vec<Found>> {
+        let digest = Hashing::new(&mut file).finish().at("reading", path)?;
         let known = self.derived(ARCHIVE_KIND, &digest).and_then(|path| std::fs::read(path).ok());
         let known = known.and_then(|bytes| serde_json::from_slice::<Vec<Found>>(&bytes).ok());
         let mut seen = Seen::default();
@@ -83,7 +86,14 @@ impl Store {
         {
             return Ok(known);
         }
-        let images = self.read_archive(File::open(path).at("opening", path)?)?;
+        // The same file again, and hashed again: it may be written over meanwhile, and what is noted here counts for ever.
+        file.rewind().at("reading", path)?;
+        let mut again = Hashing::new(file);
+        let images = self.read_archive(&mut again);
+        if again.finish().at("reading", path)? != digest {
+            return Err(Error::failed("it changed while it was read").hint("build again"));
+        }
+        let images = images?;
         let file = self.temporary_file()?;
         let bytes =
             serde_json::to_vec(&images).map_err(|error| Error::failed(format!("writing what is there: {error}")))?;
@@ -215,4 +225,63 @@ fn repository(path: &Path) -> String {
     let name: String = parts.join("-").chars().take(100).collect();
     let name = name.trim_end_matches('-');
     if name.is_empty() { "image".to_string() } else { name.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, SeekFrom};
+
+    use super::*;
+
+    /// An archive that somebody writes over while it is read.
+    struct Changing {
+        now: Cursor<Vec<u8>>,
+        later: Vec<u8>,
+    }
+
+    impl Read for Changing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.now.read(buffer)
+        }
+    }
+
+    impl Seek for Changing {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.now = Cursor::new(std::mem::take(&mut self.later));
+            self.now.seek(to)
+        }
+    }
+
+    /// A Docker archive with one image of one empty layer.
+    fn archive(name: &str) -> Vec<u8> {
+        let layer = tar::Builder::new(Vec::new()).into_inner().unwrap();
+        let diff_id = Digest::of(&layer);
+        let config =
+            format!("{{\"architecture\":\"amd64\",\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"{diff_id}\"]}}}}");
+        let list = format!("[{{\"Config\":\"c.json\",\"RepoTags\":[\"{name}\"],\"Layers\":[\"l.tar\"]}}]");
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, bytes) in
+            [("l.tar", layer.as_slice()), ("c.json", config.as_bytes()), ("manifest.json", list.as_bytes())]
+        {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            builder.append_data(&mut header, path, bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn an_archive_that_changes_is_not_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (old, new) = (archive("old:1"), archive("new:1"));
+        let read = |now: &[u8], later: &[u8]| {
+            store.images_in(Changing { now: Cursor::new(now.to_vec()), later: later.to_vec() }, Path::new("x.tar"))
+        };
+        let error = read(&old, &new).unwrap_err();
+        assert!(error.message().contains("changed while it was read"), "{error}");
+        assert_eq!(read(&old, &old).unwrap()[0].names, ["old:1"]);
+        // Known now, and so not read a second time.
+        assert_eq!(read(&old, b"").unwrap()[0].names, ["old:1"]);
+    }
 }

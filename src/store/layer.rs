@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::digest::Hashing;
 use super::inflate::{InflationLimit, decompress_within};
 use super::layer_index::LayerIndex;
 use super::used::mark_used;
@@ -121,10 +122,9 @@ impl Store {
             return Ok(layer);
         }
         let path = self.blob_path(&descriptor.digest);
-        let mut blob = Hashing { file: self.open_blob(&descriptor.digest)?, hasher: super::Hasher::new() };
+        let mut blob = Hashing::new(self.open_blob(&descriptor.digest)?);
         let pending = self.inflate(&mut blob);
-        io::copy(&mut blob, &mut io::sink()).at("reading the blob", &path)?;
-        let found = blob.hasher.finish();
+        let found = blob.finish().at("reading the blob", &path)?;
         if found != descriptor.digest {
             self.discard_damaged(&descriptor.digest)?;
             return Err(Error::refused(format!(
@@ -172,19 +172,6 @@ impl Store {
         let file = self.temporary_file()?;
         std::fs::write(file.path(), index.encode()).at("writing", file.path())?;
         self.put_derived(INDEX_KIND, diff_id, file).map(drop)
-    }
-}
-
-struct Hashing {
-    file: File,
-    hasher: super::Hasher,
-}
-
-impl Read for Hashing {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
     }
 }
 
