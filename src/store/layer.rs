@@ -5,6 +5,8 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::digest::Hashing;
+use super::inflate::{InflationLimit, decompress_within};
 use super::layer_index::LayerIndex;
 use super::used::mark_used;
 use super::{Descriptor, Digest, Store, tar_index};
@@ -82,9 +84,16 @@ pub fn decompress<'a>(stream: impl Read + Send + 'a) -> io::Result<Box<dyn Read 
 impl Store {
     /// Reads a layer's stream, compressed or not, to its end: inflates, hashes, indexes and writes it. Nothing is in
     /// the store until [`PendingLayer::commit`].
+    ///
+    /// # Errors
+    /// Exit status 3 for what is no tar, damaged, or inflates without measure (see `inflate.rs`).
     pub fn inflate(&self, stream: impl Read + Send) -> Result<PendingLayer> {
-        let stream =
-            decompress(stream).map_err(|error| Error::refused(format!("the layer is not readable: {error}")))?;
+        self.inflate_within(InflationLimit::default(), stream)
+    }
+
+    pub(super) fn inflate_within(&self, limit: InflationLimit, stream: impl Read + Send) -> Result<PendingLayer> {
+        let stream = decompress_within(limit, stream)
+            .map_err(|error| Error::refused(format!("the layer is not readable: {error}")))?;
         let file = self.temporary_file()?;
         let (diff_id, index) = tar_index::index_tar(stream, io::BufWriter::with_capacity(256 << 10, file.as_file()))?;
         Ok(PendingLayer { store: self.clone(), file, diff_id, index })
@@ -127,10 +136,9 @@ impl Store {
             return Ok(layer);
         }
         let path = self.blob_path(&descriptor.digest);
-        let mut blob = Hashing { file: self.open_blob(&descriptor.digest)?, hasher: super::Hasher::new() };
+        let mut blob = Hashing::new(self.open_blob(&descriptor.digest)?);
         let pending = self.inflate(&mut blob);
-        io::copy(&mut blob, &mut io::sink()).at("reading the blob", &path)?;
-        let found = blob.hasher.finish();
+        let found = blob.finish().at("reading the blob", &path)?;
         if found != descriptor.digest {
             return Err(self.discard_damaged(&descriptor.digest, &found)?);
         }
@@ -175,19 +183,6 @@ impl Store {
         let file = self.temporary_file()?;
         std::fs::write(file.path(), index.encode()).at("writing", file.path())?;
         self.put_derived(INDEX_KIND, diff_id, file).map(drop)
-    }
-}
-
-struct Hashing {
-    file: File,
-    hasher: super::Hasher,
-}
-
-impl Read for Hashing {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
     }
 }
 

@@ -13,7 +13,8 @@
 //!
 //! Concurrent builds share a store without harm: a blob appears by rename, when it is whole and its digest was
 //! checked; `index.json` is rewritten under a file lock, by rename too. A crash leaves at most files in `temporary/`,
-//! which are removed when they are a day old.
+//! which are removed when they are a day old. Files are synced before they get their names, folders are not: a name that
+//! a loss of power takes away is content to get or to make again, never wrong content.
 
 mod archive;
 mod blobs;
@@ -25,6 +26,7 @@ pub mod digest;
 mod docker;
 mod export;
 mod import;
+mod inflate;
 mod layer;
 mod layer_index;
 mod layout;

@@ -39,7 +39,7 @@ impl Registry<'_> {
     /// (exit status 3).
     pub fn pull(&self, store: &Store, name: &ImageName, arch: Arch) -> Result<Descriptor> {
         let (named, descriptor) = self.pull_unnamed(store, name, arch)?;
-        store.set_name(&name.to_string(), named)?;
+        store.set_pulled_name(&name.to_string(), named)?;
         Ok(descriptor)
     }
 
