@@ -1,6 +1,8 @@
 //! The book against the program and itself: links lead somewhere, every page is reached, every flag is written down, and
 //! the README's blueprint is the one that it links to.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
