@@ -69,11 +69,13 @@ impl Error {
         Error::new(Exit::Room, message)
     }
 
-    /// An operating system error at `path`; `doing` is a gerund ("reading"). A full disk, a full quota and a
-    /// read-only or forbidden place are exit status 5, everything else is 1.
+    /// An operating system error at `path`; `doing` is a gerund ("reading"). A full disk, a full quota and a place that
+    /// may not be written to are exit status 5, everything else is 1. What is only read is "opening" or "reading ...".
     pub fn io(doing: &str, path: &Path, error: io::Error) -> Error {
         use io::ErrorKind as K;
+        let reading = doing == "opening" || doing.starts_with("reading");
         let exit = match error.kind() {
+            K::PermissionDenied if reading => Exit::Failed,
             K::StorageFull | K::QuotaExceeded | K::ReadOnlyFilesystem | K::PermissionDenied | K::FileTooLarge => {
                 Exit::Room
             }
@@ -81,10 +83,14 @@ impl Error {
         };
         let hint = match error.kind() {
             K::StorageFull | K::QuotaExceeded => Some("free some space, or point --cache and --dir at a larger disk"),
+            K::PermissionDenied if reading => Some("it must be readable for the user who runs moby"),
             K::PermissionDenied | K::ReadOnlyFilesystem => Some("choose a place that you may write to"),
             _ => None,
         };
-        let made = Error::new(exit, format!("{doing} {}: {error}", path.display()));
+        // What the tempfile crate adds is a name that nobody has chosen, behind a message that names the place already.
+        let text = error.to_string();
+        let text = text.split_once(" at path \"").map_or(text.as_str(), |(text, _)| text);
+        let made = Error::new(exit, format!("{doing} {}: {text}", path.display()));
         match hint {
             Some(hint) => made.hint(hint),
             None => made,
@@ -166,5 +172,35 @@ pub trait IoContext<T> {
 impl<T> IoContext<T> for io::Result<T> {
     fn at(self, doing: &str, path: &Path) -> Result<T> {
         self.map_err(|error| Error::io(doing, path, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_not_be_read_is_no_place_to_write_to() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let path = Path::new("db.key");
+        for doing in ["opening", "reading", "reading the lock"] {
+            let error = Error::io(doing, path, denied());
+            assert_eq!(error.exit(), Exit::Failed, "{doing}");
+            assert!(error.hint_text().is_some_and(|hint| hint.contains("readable")), "{doing}");
+        }
+        for doing in ["writing", "opening for writing", "making the folder"] {
+            let error = Error::io(doing, path, denied());
+            assert_eq!(error.exit(), Exit::Room, "{doing}");
+            assert!(error.hint_text().is_some_and(|hint| hint.contains("write")), "{doing}");
+        }
+    }
+
+    #[test]
+    fn temporary_names_are_not_told() {
+        let error = tempfile::Builder::new().tempfile_in("/nonexistent/folder").expect_err("no such folder");
+        assert_eq!(
+            Error::io("writing", Path::new("out/x.img"), error).message(),
+            "writing out/x.img: No such file or directory (os error 2)"
+        );
     }
 }

@@ -44,7 +44,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| commands::with_hint(error).exit());
     let ui = arguments.global.ui();
     let result = match arguments.command {
         Command::Build(build) => commands::build::run(&build, &arguments.global, &ui),

@@ -1,8 +1,9 @@
-//! Blueprints that are made to hurt: large, exploding, with names that lead elsewhere. Each ends in bounded time and
+//! Blueprints, archives, layers and initrds that are made to hurt: large, exploding, with names that lead elsewhere. Each ends in bounded time and
 //! memory with a message that can be read, and leaves nothing behind.
 
 #![allow(clippy::unwrap_used)]
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -202,4 +203,174 @@ fn lock_files_are_bounded_too() {
         let ran = moby(folder.path(), &["build", "--offline", "--format", "tar", "-o", "x.tar", "x.yml"]);
         assert!([2, 4].contains(&ran.status) && ran.said.contains(part), "{part}: {}", ran.said);
     }
+}
+
+/// A member of a tar, its checksum made.
+fn member(path: &str, kind: tar::EntryType, content: &[u8], set: impl Fn(&mut tar::Header)) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_path(path).unwrap();
+    header.set_entry_type(kind);
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    set(&mut header);
+    header.set_cksum();
+    let mut bytes = [header.as_bytes().as_slice(), content].concat();
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+fn regular(path: &str, content: &[u8]) -> Vec<u8> {
+    member(path, tar::EntryType::Regular, content, |_| {})
+}
+
+/// A PAX header with one record.
+fn pax(key: &str, value: &[u8]) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    let record = [format!("{length} {key}=").as_bytes(), value, b"\n"].concat();
+    member("pax", tar::EntryType::XHeader, &record, |_| {})
+}
+
+/// An OCI layout in a tar, with an index of one descriptor.
+struct Archive {
+    blobs: Vec<u8>,
+    top: String,
+}
+
+impl Archive {
+    fn new() -> Archive {
+        Archive { blobs: Vec::new(), top: String::new() }
+    }
+
+    /// Adds a blob. Gives its descriptor, which is that of `index.json` if none is added after it.
+    fn blob(&mut self, kind: &str, bytes: &[u8]) -> String {
+        let digest = moby::store::Digest::of(bytes);
+        self.blobs.extend(regular(&format!("blobs/sha256/{}", digest.hex()), bytes));
+        let size = bytes.len();
+        self.top =
+            format!("{{\"mediaType\":\"application/vnd.oci.image.{kind}\",\"digest\":\"{digest}\",\"size\":{size}}}");
+        self.top.clone()
+    }
+
+    /// An image of one layer, which is given packed, and whose diff ID is given.
+    fn image(&mut self, layer: &[u8], diff_id: &moby::store::Digest) -> String {
+        let layer = self.blob("layer.v1.tar", layer);
+        let config = format!(
+            "{{\"architecture\":\"amd64\",\"os\":\"linux\",\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"{diff_id}\"]}}}}"
+        );
+        let config = self.blob("config.v1+json", config.as_bytes());
+        let manifest = format!("{{\"schemaVersion\":2,\"config\":{config},\"layers\":[{layer}]}}");
+        self.blob("manifest.v1+json", manifest.as_bytes())
+    }
+
+    fn index(&mut self, children: &[String]) -> String {
+        let index = format!("{{\"schemaVersion\":2,\"manifests\":[{}]}}", children.join(","));
+        self.blob("index.v1+json", index.as_bytes())
+    }
+
+    /// Imports it, as a file and as the image of a blueprint, into one store. What was refused left nothing unfinished.
+    fn import(&self) -> Ran {
+        let folder = tempfile::tempdir().unwrap();
+        let index = format!("{{\"schemaVersion\":2,\"manifests\":[{}]}}", self.top);
+        let tar = [self.blobs.clone(), regular("index.json", index.as_bytes()), vec![0; 1024]].concat();
+        std::fs::write(folder.path().join("x.tar"), tar).unwrap();
+        let imported = moby(folder.path(), &["cache", "import", "--name", "example.org/x:1", "x.tar"]);
+        std::fs::write(folder.path().join("x.yml"), "init: ['oci-archive:x.tar']\n").unwrap();
+        let built = moby(folder.path(), &["build", "--format", "tar", "--arch", "amd64", "-o", "out.tar", "x.yml"]);
+        match imported.status {
+            // An image for a platform is looked for in one index, not in those within it.
+            0 => assert!([0, 2].contains(&built.status), "{}", built.said),
+            status => assert_eq!(built.status, status, "{}{}", imported.said, built.said),
+        }
+        assert_eq!(std::fs::read_dir(folder.path().join("store/temporary")).unwrap().count(), 0);
+        if imported.status != 0 {
+            assert!(!folder.path().join("out.tar").exists());
+        }
+        imported
+    }
+}
+
+#[test]
+fn graphs_of_indexes_end() {
+    let layer = [regular("etc/x", b"x"), vec![0; 1024]].concat();
+    let diff_id = moby::store::Digest::of(&layer);
+    // Three indexes, each of which names the one before 10,000 times: a million million images.
+    let mut archive = Archive::new();
+    let mut top = archive.image(&layer, &diff_id);
+    for _ in 0..3 {
+        top = archive.index(&vec![top; 10_000]);
+    }
+    let ran = archive.import();
+    assert_eq!(ran.status, 0, "{}", ran.said);
+    // Sixty-four of them, and a long chain.
+    for (length, times) in [(64, 2), (2000, 1)] {
+        let mut archive = Archive::new();
+        let mut top = archive.image(&layer, &diff_id);
+        for _ in 0..length {
+            top = archive.index(&vec![top; times]);
+        }
+        let ran = archive.import();
+        assert!(ran.status == 3 && ran.said.contains("indexes within indexes"), "{} {}", ran.status, ran.said);
+    }
+}
+
+#[test]
+fn layers_without_measure_are_refused() {
+    let name = |name: &str| format!("SCHILY.xattr.user.{name}");
+    let device = |kind| {
+        member("dev/x", kind, b"", |header| {
+            header.as_gnu_mut().unwrap().dev_major = *b"banana\0\0";
+            header.set_device_minor(1).unwrap();
+        })
+    };
+    for (what, tar) in [
+        ("more than Linux's 255 and 65536", [pax(&name(&"n".repeat(300)), b"x"), regular("f", b"")].concat()),
+        ("more than Linux's 255 and 65536", [pax(&name("x"), &[7; 70_000]), regular("f", b"")].concat()),
+        (
+            "more than 4095 bytes",
+            [pax("linkpath", &[b't'; 5000]), member("l", tar::EntryType::Symlink, b"", |_| {})].concat(),
+        ),
+        ("unreadable major number", device(tar::EntryType::Char)),
+        ("unreadable major number", device(tar::EntryType::Block)),
+        ("leaves the root", [pax("path", b"../../x"), regular("f", b"x")].concat()),
+    ] {
+        refused(1, &tar, what);
+    }
+    // 600 MiB of attributes in some kilobytes of zstd.
+    let entry = [pax(&name("x"), &[7; 60_000]), regular("f", b"")].concat();
+    refused((600 << 20) / 60_000, &entry, "take more than 512 MiB");
+    fn refused(times: usize, part: &[u8], what: &str) {
+        let mut packed = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        (0..times).for_each(|_| packed.write_all(part).unwrap());
+        packed.write_all(&[0; 1024]).unwrap();
+        let mut archive = Archive::new();
+        // None of these is read far enough for its diff ID to count.
+        archive.image(&packed.finish().unwrap(), &moby::store::Digest::of(b""));
+        let ran = archive.import();
+        assert!(ran.status == 3 && ran.said.contains(what), "{what}: {} {}", ran.status, ran.said);
+    }
+}
+
+/// Bytes that nobody has on disk: a gibibyte and some of zeros.
+#[test]
+fn bombs_do_not_go_off() {
+    use std::io::Read;
+    const SIZE: u64 = (1 << 30) + (64 << 20);
+    let start = member("zeros", tar::EntryType::Regular, b"", |header| header.set_size(SIZE));
+    let tar = start.as_slice().chain(std::io::repeat(0).take(SIZE + 1024));
+    let bomb = zstd::encode_all(tar, 1).unwrap();
+    assert!(bomb.len() < 200_000);
+    let mut archive = Archive::new();
+    archive.image(&bomb, &moby::store::Digest::of(b""));
+    let ran = archive.import();
+    assert!(ran.status == 3 && ran.said.contains("over 1100 times as many"), "{} {}", ran.status, ran.said);
+    // Zeros as an initrd.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("x-initrd.img"), zstd::encode_all(std::io::repeat(0).take(SIZE), 1).unwrap())
+        .unwrap();
+    let ran = moby(folder.path(), &["check", "x-initrd.img"]);
+    assert!(ran.status == 3 && ran.out.contains("more than 67108864 zeros"), "{} {} {}", ran.status, ran.said, ran.out);
 }

@@ -383,3 +383,28 @@ fn loaders_are_locked_too() {
     assert_eq!(lock(&["--update", "stage1"]), "");
     assert_eq!(bench.run(&["lock", "--update", "stage2", "web.yml"]).status, 2);
 }
+
+/// `app/single:1-amd64` of a registry is another image than `app/single:1`, whatever the store has; one that was built or
+/// imported here under that name is the same.
+#[test]
+fn a_name_with_an_architecture_counts_if_it_was_made_here() {
+    let mut all = images("right");
+    let wrong = Layer::new().file("single", b"wrong").bytes();
+    all.image("app/single:1-amd64", &[wrong], Packing::Gzip, "amd64");
+    let server = Server::honest(all);
+    let name = format!("{}/app/single:1", server.host());
+    let bench = Bench::new(&format!("init: [{name}]\n"));
+    let other = format!("{name}-amd64");
+    let has = |tar: &[u8], text: &[u8]| tar.windows(text.len()).any(|part| part == text);
+    bench.works(&["cache", "pull", "--arch", "amd64", &other]);
+    for flags in [&[][..], &["--pull"]] {
+        let built = bench.build("store", flags, "x.tar");
+        assert!(has(&built, b"right") && !has(&built, b"wrong"), "{flags:?}");
+    }
+    // Imported under that name, it counts, and --pull says so.
+    bench.works(&["cache", "export", "--format", "docker", "--arch", "amd64", &other, "--outfile", "y.tar"]);
+    bench.works(&["cache", "import", "--name", &other, "y.tar"]);
+    let ran = bench.works(&["build", "--pull", "--format", "tar", "--arch", "amd64", "-o", "x.tar", "web.yml"]);
+    assert!(ran.said.contains(&format!("{other} is taken, which was built here")), "{}", ran.said);
+    assert!(has(&std::fs::read(bench.path("x.tar")).unwrap(), b"wrong"));
+}

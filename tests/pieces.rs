@@ -7,19 +7,28 @@ use std::io::Cursor;
 use std::sync::Mutex;
 
 use moby::error::Result;
-use moby::formats::pieces::Pieces;
+use moby::formats::pieces::{Found, Pieces};
 use moby::formats::{erofs, squashfs};
-use moby::rootfs::{Content, Inode, Kind, Meta, Tree};
+use moby::rootfs::{Content, Inode, Kind, Meta, OriginId, Tree};
 use moby::store::Digest;
 
 /// Pieces in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
+    /// What it says of what it has.
+    found: Found,
+    refused: Mutex<usize>,
+    accepted: Mutex<usize>,
     pieces: Mutex<HashMap<Digest, Vec<u8>>>,
     put: Mutex<usize>,
 }
 
 impl Kept {
+    fn new() -> Kept {
+        let (pieces, put, refused, accepted) = Default::default();
+        Kept { found: Found::Whole, refused, accepted, pieces, put }
+    }
+
     /// How many were put since this was last asked.
     fn news(&self) -> usize {
         std::mem::take(&mut self.put.lock().unwrap())
@@ -31,15 +40,24 @@ impl Kept {
 }
 
 impl Pieces for Kept {
-    fn get(&self, key: &Digest, bytes: &mut Vec<u8>) -> bool {
+    fn get(&self, key: &Digest, _: OriginId, bytes: &mut Vec<u8>) -> Found {
         let pieces = self.pieces.lock().unwrap();
-        let Some(piece) = pieces.get(key) else { return false };
+        let Some(piece) = pieces.get(key) else { return Found::Nothing };
         bytes.clear();
         bytes.extend_from_slice(piece);
-        true
+        self.found
     }
 
-    fn put(&self, key: &Digest, parts: &[&[u8]]) -> Result<()> {
+    fn accept(&self, _: &Digest, _: OriginId, _: &[&[u8]]) -> Result<()> {
+        *self.accepted.lock().unwrap() += 1;
+        Ok(())
+    }
+
+    fn refuse(&self, _: OriginId) {
+        *self.refused.lock().unwrap() += 1;
+    }
+
+    fn put(&self, key: &Digest, _: OriginId, parts: &[&[u8]]) -> Result<()> {
         *self.put.lock().unwrap() += 1;
         self.pieces.lock().unwrap().insert(*key, parts.concat());
         Ok(())
@@ -76,7 +94,7 @@ fn tree(change: &str) -> Tree {
 fn check(write: impl Fn(&Tree, Option<&dyn Pieces>) -> Vec<u8> + Send + Sync) {
     let (one, other) = (tree("one"), tree("other"));
     let expected = [write(&one, None), write(&other, None)];
-    let kept = Kept::default();
+    let mut kept = Kept::new();
     for threads in [1, 2, 16] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let write = |tree| pool.install(|| write(tree, Some(&kept)));
@@ -93,6 +111,46 @@ fn check(write: impl Fn(&Tree, Option<&dyn Pieces>) -> Vec<u8> + Send + Sync) {
         kept.damage(Vec::clear);
         assert!(write(&one) == expected[0], "damaged, {threads} threads");
     }
+    foreign(&write, &one, &expected[0], &mut kept);
+}
+
+/// Pieces that came from elsewhere are used if they are right, and change no byte if they are not.
+fn foreign(write: impl Fn(&Tree, Option<&dyn Pieces>) -> Vec<u8>, tree: &Tree, expected: &[u8], kept: &mut Kept) {
+    kept.pieces.lock().unwrap().clear();
+    write(tree, Some(kept));
+    kept.found = Found::Foreign;
+    let right = kept.pieces.lock().unwrap().clone();
+    kept.news();
+    assert!(write(tree, Some(kept)) == expected);
+    assert_eq!((kept.news(), *kept.refused.lock().unwrap()), (0, 0), "all of them are right");
+    assert!(*kept.accepted.lock().unwrap() > 20);
+    let keys: Vec<Digest> = right.keys().copied().collect();
+    let mut wrong = right.clone();
+    for (number, bytes) in wrong.values_mut().enumerate() {
+        let length = bytes.len();
+        match number % 7 {
+            0 => bytes.clear(),
+            1 => bytes.fill(0),
+            2 => bytes.truncate(length / 2),
+            3 => bytes.insert(length / 2, 1),
+            4 => bytes[length - 1 - number % 60.min(length)] ^= 1 << (number % 8),
+            5 => bytes[number * 7919 % length] ^= 0x55,
+            // The largest numbers, where numbers are.
+            _ => {
+                let start = length.saturating_sub(8 + number % 40);
+                bytes[start..(start + 4).min(length)].fill(0xff);
+            }
+        }
+    }
+    let lies = wrong.iter().filter(|(key, bytes)| right[key] != **bytes).count();
+    *kept.pieces.lock().unwrap() = wrong;
+    assert!(write(tree, Some(kept)) == expected, "lies");
+    // Two jobs may want the same piece.
+    assert!(*kept.refused.lock().unwrap() >= lies && lies > 20);
+    // Of another key.
+    let others = keys.iter().zip(keys.iter().cycle().skip(1)).map(|(key, other)| (*key, right[other].clone()));
+    *kept.pieces.lock().unwrap() = others.collect();
+    assert!(write(tree, Some(kept)) == expected, "another one's");
 }
 
 #[test]

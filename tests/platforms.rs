@@ -1,4 +1,4 @@
-//! Formats on what they are for: hybrid CDs, network boot, registries, clouds' archives unpacked, boards; each judged by
+//! Formats on what they are for: hybrid CDs, registries, clouds' archives unpacked, boards; each judged by
 //! other programs and booted to the line that a service prints.
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
@@ -121,33 +121,6 @@ fn a_disk_for_both_kinds_of_firmware() {
 }
 
 #[test]
-fn a_boot_over_the_network() {
-    // QEMU's network card comes with iPXE for both kinds of firmware, if its package is there.
-    let there = Path::new("/usr/lib/ipxe/qemu/efi-virtio.rom").is_file() || available("ipxe-qemu");
-    if !there || !available("qemu-system-x86_64") {
-        return;
-    }
-    let dir = minimal("amd64", "pxe");
-    let machine = |more: &[&str]| {
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-nodefaults", "-no-reboot", "-accel", "tcg", "-machine", "q35", "-cpu", "Nehalem", "-m", "1024"]);
-        qemu.args(["-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci"]);
-        let network = format!("user,id=n,restrict=on,tftp={},bootfile=m.ipxe", text(dir.path()));
-        qemu.args(["-netdev", &network, "-device", "virtio-net-pci,netdev=n,bootindex=0"]).args(more);
-        Machine::start_command(qemu).expect(LINE, BOOT);
-    };
-    machine(&[]);
-    if Path::new(OVMF[0]).is_file() || available("the firmware OVMF") {
-        let variables = dir.path().join("variables");
-        fs::copy(OVMF[1], &variables).unwrap();
-        let flash = |unit: u8, more: &str| format!("if=pflash,unit={unit},format=raw,{more}");
-        let code = flash(0, &format!("readonly=on,file={}", OVMF[0]));
-        let variables = flash(1, &format!("file={}", text(&variables)));
-        machine(&["-boot", "menu=on,splash-time=0", "-drive", &code, "-drive", &variables]);
-    }
-}
-
-#[test]
 fn what_registries_take() {
     let dir = minimal("amd64", "oci,tar,kernel+initrd");
     let place = |name: &str| dir.path().join(name);
@@ -189,28 +162,137 @@ fn listing(folder: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[test]
-fn disks_of_clouds_and_hypervisors_boot() {
-    let dir = minimal("amd64", "vhd,dynamic-vhd,azure,vmdk,aws,gcp,ova");
+/// `ova` is a machine of amd64 only.
+fn disks_of_clouds_and_hypervisors_boot(arch: &str, formats: &str) {
+    let dir = minimal(arch, formats);
     // As Google unpacks it, and as VMware does.
     for (archive, member) in [("m.img.tar.gz", "disk.raw"), ("m.ova", "m-disk1.vmdk")] {
         let archive = dir.path().join(archive);
-        judge("tar", ["-xSf", text(&archive), "-C", text(dir.path()), member]);
+        if archive.is_file() {
+            judge("tar", ["-xSf", text(&archive), "-C", text(dir.path()), member]);
+        }
     }
-    for name in ["m.vhd", "m-dynamic.vhd", "m-azure.vhd", "m.vmdk", "m.raw", "disk.raw", "m-disk1.vmdk"] {
-        boots("amd64", &dir.path().join(name), &[]);
+    let files = ["m.vhd", "m-dynamic.vhd", "m-azure.vhd", "m.vmdk", "m.vhdx", "m.raw", "disk.raw", "m-disk1.vmdk"];
+    let booted = files.iter().map(|name| dir.path().join(name)).filter(|disk| disk.is_file());
+    assert_eq!(booted.inspect(|disk| boots(arch, disk, &[])).count(), formats.split(',').count());
+}
+
+#[test]
+fn disks_of_clouds_and_hypervisors_boot_on_amd64() {
+    disks_of_clouds_and_hypervisors_boot("amd64", "vhd,dynamic-vhd,azure,vmdk,aws,gcp,ova");
+}
+
+#[test]
+fn disks_of_clouds_and_hypervisors_boot_on_arm64() {
+    disks_of_clouds_and_hypervisors_boot("arm64", "vhd,dynamic-vhd,azure,vmdk,vhdx,aws,gcp");
+}
+
+#[test]
+fn cds_and_disks_boot_on_arm64() {
+    let dir = minimal("arm64", "qcow2-efi,uki,iso-efi-initrd,iso-efi");
+    for name in ["m-efi.qcow2", "m.efi"] {
+        boots("arm64", &dir.path().join(name), &[]);
+    }
+    for name in ["m-efi-initrd.iso", "m-efi.iso"] {
+        boots("arm64", &dir.path().join(name), &[]);
+        boots("arm64", &as_disk(&dir.path().join(name)), &[]);
     }
 }
 
 #[test]
-fn arm64_boots_what_it_can() {
-    let dir = minimal("arm64", "qcow2-efi,uki,iso-efi-initrd,iso-efi,aws,vhdx");
-    for name in ["m-efi.qcow2", "m.efi", "m-efi-initrd.iso", "m-efi.iso", "m.raw", "m.vhdx"] {
-        boots("arm64", &dir.path().join(name), &[]);
-    }
+fn roots_beside_kernels_boot_on_arm64() {
     for format in ["kernel+squashfs", "kernel+erofs", "kernel+iso"] {
         let dir = minimal("arm64", format);
         boots("arm64", &dir.path().join("m"), &[]);
+    }
+}
+
+/// Kernel and initrd out of an archive and out of a registry's artefact are those of `kernel+initrd`, which other tests
+/// boot.
+fn kernel_and_initrd_are_the_same_everywhere(arch: &str) {
+    let dir = minimal(arch, "kernel+initrd,tar-kernel-initrd,oci");
+    let unpacked = dir.path().join("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    for archive in ["m-initrd.tar", "m-oci.tar"] {
+        judge("tar", ["-xf", text(&dir.path().join(archive)), "-C", text(&unpacked)]);
+    }
+    let json = |path: &Path| serde_json::from_slice::<serde_json::Value>(&fs::read(path).unwrap()).unwrap();
+    let blob = |digest: &serde_json::Value| unpacked.join("blobs").join(digest.as_str().unwrap().replace(':', "/"));
+    let index = json(&unpacked.join("index.json"));
+    let artefact = index["manifests"].as_array().unwrap().iter().find(|one| one["artifactType"].is_string()).unwrap();
+    let layers = json(&blob(&artefact["digest"]))["layers"].clone();
+    for (number, file) in ["kernel", "initrd.img", "cmdline"].into_iter().enumerate() {
+        let expected = fs::read(dir.path().join(format!("m-{file}"))).unwrap();
+        assert!(fs::read(unpacked.join(file)).unwrap() == expected, "{file} of tar-kernel-initrd");
+        assert!(fs::read(blob(&layers[number]["digest"])).unwrap() == expected, "{file} of oci");
+    }
+    // As the documentation has it, from the archive.
+    for file in ["kernel", "initrd.img", "cmdline"] {
+        fs::rename(unpacked.join(file), unpacked.join(format!("m-{file}"))).unwrap();
+    }
+    boots(arch, &unpacked.join("m"), &[]);
+}
+
+#[test]
+fn kernel_and_initrd_are_the_same_everywhere_on_amd64() {
+    kernel_and_initrd_are_the_same_everywhere("amd64");
+}
+
+#[test]
+fn kernel_and_initrd_are_the_same_everywhere_on_arm64() {
+    kernel_and_initrd_are_the_same_everywhere("arm64");
+}
+
+/// A file system alone is a root too: with the kernel of `kernel+...` it boots in place of that format's own.
+#[test]
+fn file_systems_alone_are_roots() {
+    for (arch, alone, with_kernel) in [("amd64", "squashfs", "kernel+squashfs"), ("arm64", "erofs", "kernel+erofs")] {
+        let dir = minimal(arch, &format!("{alone},{with_kernel}"));
+        let file = |suffix: &str| dir.path().join(format!("m{suffix}"));
+        fs::rename(file(&format!(".{alone}")), file(&format!("-{alone}.img"))).unwrap();
+        let words = fs::read_to_string(file("-cmdline")).unwrap();
+        fs::write(file("-cmdline"), format!("{} root=/dev/vda", words.split(" root=").next().unwrap())).unwrap();
+        boots(arch, &file(""), &[]);
+    }
+}
+
+/// Sticks by USB, as `dd` writes them, by both kinds of firmware. The root of the CD stays on the stick, so its kernel is
+/// one with USB; the disk's is in memory.
+#[test]
+fn sticks() {
+    let emulator = "qemu-system-x86_64";
+    if !available(emulator) || !(Path::new(OVMF[0]).is_file() || available("the firmware OVMF")) {
+        return;
+    }
+    let cd = built("amd64", "iso", "tests/boot/usb.yml");
+    let disk = minimal("amd64", "usb");
+    for image in [cd.path().join("m-hybrid.iso"), disk.path().join("m.img")] {
+        for uefi in [false, true] {
+            let mut qemu = Command::new(emulator);
+            qemu.args([
+                "-nodefaults",
+                "-no-reboot",
+                "-accel",
+                "tcg",
+                "-machine",
+                "q35",
+                "-cpu",
+                "Nehalem",
+                "-m",
+                "1024",
+            ]);
+            qemu.args(["-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci", "-device", "qemu-xhci"]);
+            qemu.args(["-drive", &format!("if=none,id=d,format=raw,snapshot=on,file={}", text(&image))]);
+            qemu.args(["-device", "usb-storage,drive=d,bootindex=0", "-boot", "menu=on,splash-time=0"]);
+            if uefi {
+                let variables = cd.path().join("variables");
+                fs::copy(OVMF[1], &variables).unwrap();
+                let flash = |unit: u8, more: &str| format!("if=pflash,unit={unit},format=raw,{more}");
+                qemu.args(["-drive", &flash(0, &format!("readonly=on,file={}", OVMF[0]))]);
+                qemu.args(["-drive", &flash(1, &format!("file={}", text(&variables)))]);
+            }
+            Machine::start_command(qemu).expect(LINE, BOOT);
+        }
     }
 }
 
@@ -268,6 +350,24 @@ fn what_makes_no_sense_is_refused() {
     refused("arm64", "rpi", "no device trees of Raspberry Pis");
 }
 
+/// `blueprints/minimal.yml` with a large file in the root, and more.
+fn with_large(dir: &Path, large: &Path, more: &str) -> PathBuf {
+    let minimal = fs::read_to_string("blueprints/minimal.yml").unwrap();
+    let minimal = minimal.replace("@pkg:..", concat!("@pkg:", env!("CARGO_MANIFEST_DIR")));
+    let blueprint = dir.join("large.yml");
+    let files = format!("files:\n  - path: large\n    source: {}\n", text(large));
+    fs::write(&blueprint, minimal + &files + more).unwrap();
+    blueprint
+}
+
+/// Builds a format of a blueprint for amd64, and fails if that takes more memory than any build may have.
+fn builds_in_little_memory(format: &str, out: &Path, blueprint: &Path) {
+    let words = ["build", "--arch", "amd64", "--dir", text(out), "--name", "m", "--format", format, text(blueprint)];
+    let peak = peak(&words);
+    println!("{format}: a peak of {peak} KiB");
+    assert!(peak < 64 << 10, "{format}: a peak of {peak} KiB");
+}
+
 /// Peaks of memory with a file of 512 MiB, half of it noise. It only has to be several times the limit.
 #[test]
 fn roots_larger_than_memory() {
@@ -282,17 +382,36 @@ fn roots_larger_than_memory() {
     }
     file.write_all(b"end").unwrap();
     drop((file, noise));
-    let minimal = fs::read_to_string("blueprints/minimal.yml").unwrap();
-    let minimal = minimal.replace("@pkg:..", concat!("@pkg:", env!("CARGO_MANIFEST_DIR")));
-    let blueprint = dir.path().join("large.yml");
-    fs::write(&blueprint, format!("{minimal}files:\n  - path: large\n    source: {}\n", text(&large))).unwrap();
+    let blueprint = with_large(dir.path(), &large, "");
     let out = dir.path().join("out");
     for format in ["kernel+squashfs", "kernel+erofs", "iso", "oci"] {
-        let words = ["build", "--arch", "amd64", "--dir", text(&out), "--format", format, text(&blueprint)];
-        let peak = peak(&words);
-        println!("{format}: a peak of {peak} KiB");
-        assert!(peak < 64 << 10, "{format}: a peak of {peak} KiB");
+        builds_in_little_memory(format, &out, &blueprint);
         fs::remove_dir_all(&out).unwrap();
+    }
+}
+
+/// A root of 6 GiB, in one file, most of which is nothing: disks are small, but every index is that of 6 GiB.
+#[test]
+fn roots_of_six_gibibytes() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let large = dir.path().join("large");
+    let mut file = fs::File::create(&large).unwrap();
+    file.seek(SeekFrom::Start(6 << 30)).unwrap();
+    file.write_all(&judge::noise(1, 10_000)).unwrap();
+    let out = dir.path().join("out");
+    let blueprint = with_large(dir.path(), &large, "root: {type: erofs}\n");
+    builds_in_little_memory("qcow2-efi", &out, &blueprint);
+    boots("amd64", &out.join("m-efi.qcow2"), &[]);
+    let blueprint = with_large(dir.path(), &large, "root: {type: squashfs}\n");
+    builds_in_little_memory("raw", &out, &blueprint);
+    boots("amd64", &out.join("m.img"), &[]);
+    // What unpacks its root to memory says so, and what to do, before it begins.
+    let blueprint = with_large(dir.path(), &large, "");
+    let words = ["build", "--arch", "amd64", "--dir", text(&out), "--format", "raw-efi", text(&blueprint)];
+    let refused = moby(words);
+    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
+    for expected in ["raw-efi: /large has 6442460944 bytes", "iso-efi", "root: {type: erofs}"] {
+        assert!(refused.stderr.contains(expected), "{expected}: {}", refused.stderr);
     }
 }
 

@@ -6,7 +6,8 @@ mod support;
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use support::machine::{BOOT, Machine, available, moby};
 
@@ -96,6 +97,50 @@ fn updates_of_images() {
     assert!(again.stderr.contains("moby_2+3.efi") || again.stderr.contains("nothing to update"), "{}", again.stderr);
 }
 
+/// A disk that something else has is left alone.
+#[test]
+fn disks_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("disk.img");
+    std::fs::write(&disk, vec![0; 1 << 20]).unwrap();
+    let disk_text = disk.to_str().unwrap();
+    // Another update: it has the disk while it waits for the rest of its image.
+    let mut other = Command::new(env!("CARGO_BIN_EXE_moby"))
+        .args(["update", "stage", "-", "--disk", disk_text])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let refused = || moby(["update", "reset-data", "--disk", disk_text]);
+    let message = "another program has locked the disk";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !refused().stderr.contains(message) {
+        assert!(Instant::now() < deadline, "{}", refused().stderr);
+    }
+    assert_eq!(refused().status, Some(3));
+    drop(other.stdin.take());
+    assert_eq!(other.wait().unwrap().code(), Some(3));
+    assert!(!refused().stderr.contains(message), "{}", refused().stderr);
+    // A machine that has not even started.
+    if !available("qemu-system-x86_64") {
+        return;
+    }
+    let mut machine = Command::new("qemu-system-x86_64")
+        .args(["-S", "-display", "none", "-nodefaults", "-drive", &format!("if=ide,format=raw,file={disk_text}")])
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut seen = refused();
+    while !seen.stderr.contains(message) && Instant::now() < deadline {
+        seen = refused();
+    }
+    machine.kill().unwrap();
+    machine.wait().unwrap();
+    assert!(seen.stderr.contains(message), "{}", seen.stderr);
+    let content = std::fs::read(&disk).unwrap();
+    assert!(content.iter().all(|byte| *byte == 0));
+}
+
 /// A data partition: made, grown with the disk, reset.
 #[test]
 fn what_is_written_stays() {
@@ -121,7 +166,13 @@ fn what_is_written_stays() {
         |more: u64| std::fs::File::options().write(true).open(&disk).unwrap().set_len(content + (more << 20)).unwrap();
     // What a larger disk has behind the image.
     grow(100);
-    boot(&["making partition 4", "formatting /dev/vda4", "is mounted on /var", "data: boot 1, "]);
+    boot(&[
+        "making partition 4",
+        "formatting /dev/vda4",
+        "is mounted on /var",
+        "nosuid,nodev,noexec",
+        "data: boot 1, ",
+    ]);
     grow(200);
     boot(&["partition 4 of vda grows to ", "growing the file system", "is mounted on /var", "data: boot 2, "]);
     let asked = moby(["update", "reset-data", "--disk", disk_text]).succeeded().stdout;

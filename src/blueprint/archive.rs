@@ -77,7 +77,7 @@ impl ArchiveReference {
 
     /// The same with a relative path joined to a folder.
     pub fn beside(self, folder: &Path) -> ArchiveReference {
-        ArchiveReference { path: folder.join(self.path), ..self }
+        ArchiveReference { path: folder.join(self.path).components().collect(), ..self }
     }
 }
 

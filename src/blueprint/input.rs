@@ -138,6 +138,10 @@ fn load(input: &Input, options: ReadOptions<'_>) -> Result<Loaded> {
                 std::io::ErrorKind::NotFound => missing(path),
                 _ => Error::io("opening", path, error),
             })?;
+            if path.is_dir() {
+                return Err(Error::usage(format!("{} is a folder, not a blueprint", path.display()))
+                    .hint("a blueprint is a file, an http(s) URL, or - for standard input"));
+            }
             let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let bytes = bounded(file).at("reading", path)?;
             Ok((path.display().to_string(), bytes, Origin::Folder(folder.to_owned())))

@@ -84,7 +84,7 @@ fn heading(texts: &Texts, table: &Table) -> String {
 
 fn link(texts: &Texts, table: &Table) -> String {
     let heading = heading(texts, table);
-    format!("[{heading}](#{})", heading.replace(' ', "-"))
+    format!("[{heading}](#{})", heading.to_lowercase().replace(' ', "-"))
 }
 
 fn inner_table(shape: &Shape) -> Option<&'static Table> {

@@ -152,6 +152,7 @@ impl Builder<'_> {
         // The scanner looks ahead in flow style and has a limit of its own, far above ours.
         let message = match error.info() {
             "recursion limit exceeded" => format!("lists and maps are nested more than {DEEPEST} levels deep here"),
+            "while parsing node, found unknown anchor" => "nothing before this alias has its name".to_owned(),
             info => format!("not YAML: {info}"),
         };
         let diagnostic = Place::new(self.source, at..at + length).mistake(message);
@@ -162,6 +163,15 @@ impl Builder<'_> {
             Some('%') => Some("a value that begins with `%` needs quotes"),
             _ if comment_ends_block(&text[..at]) => {
                 Some("a comment that is not indented ends a block (`|`) before it begins: put it above the key")
+            }
+            _ if error.info().contains("expected '-' indicator") => {
+                Some("lines of one entry are indented alike: is this one indented as the key above it?")
+            }
+            _ if error.info().contains("did not find expected key") => {
+                Some("keys of one map are indented alike: is this line indented as the key above it?")
+            }
+            _ if error.info().starts_with("mapping values are not allowed") => {
+                Some("a value with `: ` in it needs quotes; or this line, or the one above, is indented wrongly")
             }
             _ if error.info().contains("tab") => Some("indent with spaces: YAML does not allow tabs there"),
             _ => None,

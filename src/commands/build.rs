@@ -12,13 +12,13 @@ use super::shared_cache::SharedCacheArguments;
 use super::sign::SignArguments;
 use super::watch::{self, Watched};
 use crate::Arch;
-use crate::blueprint::{self, ArchiveReference, Input, Place, ReadOptions};
+use crate::blueprint::{self, ArchiveReference, Blueprint, Input, Place, ReadOptions};
 use crate::component::Components;
 use crate::error::{Context, Error, Result};
 use crate::formats::compress::Method;
 use crate::lock::{LoaderPins, LockPlace, Resolver};
-use crate::net::Reason;
-use crate::outputs::{Format, Loaders, Options, OutputFile, Target};
+use crate::net::{Net, Reason};
+use crate::outputs::{Extras, Format, Loaders, Options, OutputFile, System, Target};
 use crate::report;
 use crate::rootfs::assemble::{Assembling, assemble, host_path};
 use crate::rootfs::image_rules::GENERATED_TIME;
@@ -26,6 +26,7 @@ use crate::rootfs::input_tar::{InputTar, same_file};
 use crate::rootfs::write_error;
 use crate::run::disk::parse_size;
 use crate::secure_boot::requests::{Request, Requests};
+use crate::secure_boot::signing::Signing;
 use crate::store::{LocalDocker, Store};
 use crate::ui::Ui;
 
@@ -154,8 +155,12 @@ fn recorded(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watc
     let files = build(arguments, global, &ui, watched)?;
     let (name, units) = (name(arguments), timings.units());
     let reports = [("html", report::timings::html(&name, &units)), ("json", report::timings::json(&units))];
+    let folder = match arguments.output.as_deref().filter(|path| path.as_os_str() != "-") {
+        Some(file) => file.parent().unwrap_or(Path::new("")),
+        None => &arguments.dir,
+    };
     for (suffix, text) in reports {
-        let mut out = OutputFile::create(&arguments.dir.join(format!("{name}-timings.{suffix}")))?;
+        let mut out = OutputFile::create(&folder.join(format!("{name}-timings.{suffix}")))?;
         out.write_all(text.as_bytes()).map_err(write_error)?;
         ui.note(format!("{:>9} {}", "timings", out.commit()?.display()));
     }
@@ -164,75 +169,19 @@ fn recorded(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watc
 
 /// Builds once. Gives the files of the last format.
 fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched) -> Result<Vec<PathBuf>> {
-    if arguments.files.is_empty() {
-        return Err(Error::usage("no blueprint given").hint("moby build FILE"));
-    }
-    let formats = formats(arguments)?;
-    let arch = super::arch(arguments.arch)?;
-    for format in &formats {
-        format.check_arch(arch)?;
-    }
-    if arguments.size.is_some() && !formats.iter().any(|format| format.is_disk()) {
-        return Err(Error::usage("--size is for disk images, and none of the formats is one")
-            .hint("moby build --format list shows the formats; raw-efi is one"));
-    }
-    if arguments.decompress_kernel {
-        check_unpacked(&formats, arch)?;
-    }
-    arguments.extras.check(&formats)?;
-    let extras = arguments.extras.read()?;
-    let time = build_time()?;
-    let signing = arguments.sign.signing(&formats)?;
+    let Wanted { formats, arch, extras, time, signing } = Wanted::of(arguments)?;
     let inputs = inputs(arguments);
-    for input in &inputs {
-        if let Input::File(path) = input {
-            watched.add(path);
-        }
-    }
     let net = global.net(ui)?;
-    let fetch = |url: &str| {
-        net.get_bytes(url, 16 << 20).map_err(|failure| match failure.reason() {
-            Reason::NotFound => Error::from(failure).hint("check the blueprint's URL"),
-            _ => failure.into(),
-        })
-    };
-    let store = global.store()?;
+    let store = global.store(ui)?;
     let shared = arguments.shared.open(&store, &net, ui)?;
     let components = Components::new(&store, &net, ui).sharing(&shared);
-    let resolve = |folder: &Path, _: &Place| {
-        watched.add(folder);
-        let component = components.add(folder)?;
-        if let Some(cargo) = &component.recipe.cargo {
-            watched.add(component.folder.join(cargo.path.as_str()));
-        }
-        Ok(component.reference.clone())
-    };
-    let archives = |archive: &ArchiveReference| {
-        watched.add(&archive.path);
-        let _span = ui.span("import", archive.to_string());
-        super::image_in_file(&store, archive).map(|(reference, _)| reference)
-    };
-    let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve), archives: Some(&archives) };
-    let reading = ui.span("read", "blueprints");
-    let (blueprint, warnings) = blueprint::read(&inputs, options)?;
-    drop(reading);
-    super::show_warnings(&warnings, ui);
+    let mut blueprint = read(&inputs, (&store, &net, &components), ui, watched)?;
     if arguments.dry_run {
-        return print(&blueprint.to_yaml()).map(|_| Vec::new());
+        return super::print(&blueprint.to_yaml()).map(|()| Vec::new());
     }
-    let mut blueprint = blueprint;
     components.add_data(&mut blueprint)?;
-    for file in &blueprint.files {
-        if let blueprint::Content::Source(source) = &file.content {
-            watched.add(host_path(source));
-        }
-    }
-    let name = name(arguments);
-    let target = match &arguments.output {
-        Some(path) if path.as_os_str() == "-" => Target::Stdout,
-        Some(path) => Target::File(path.clone()),
-        None => Target::Base(arguments.dir.join(name)),
-    };
+    watch_sources(&blueprint, watched);
+    let target = target(arguments);
     let place = LockPlace::of(&inputs, arguments.lock.as_deref());
     let lock = place.read(&store)?;
     super::lock::check((&place, lock.as_ref()), &blueprint, &components, arch, arguments.locked, ui)?;
@@ -248,38 +197,151 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
         let locked = resolver.lock(blueprint.clone())?;
         assemble(&locked, Assembling { store: &store, ui, arch, time, decompress_kernel, input })
     };
-    let system = match made(input.is_some()) {
-        // Whatever it was, the build that does without the earlier output says it better, or works.
-        Err(error) if input.is_some() => {
-            ui.note(format!("{}; building without --input-tar", error.message()));
-            made(false)?
-        }
-        made => made?,
+    let system = || -> Result<System> {
+        let system = match made(input.is_some()) {
+            // Whatever it was, the build that does without the earlier output says it better, or works.
+            Err(error) if input.is_some() => {
+                ui.note(format!("{}; building without --input-tar", error.message()));
+                made(false)?
+            }
+            made => made?,
+        };
+        formats.iter().try_for_each(|format| format.check_root(&system))?;
+        Ok(system)
     };
-    for format in &formats {
-        format.check_root(&system)?;
-    }
-    let (compression, size) = (arguments.compression, arguments.size);
-    let sign = signing.as_ref();
+    let (compression, size, sign) = (arguments.compression, arguments.size, signing.as_ref());
     let loaders = Loaders::default();
     let options = Options { store: &store, ui, components, size, sign, compression, extras, time, loaders };
-    let (mut files, mut requests) = (Vec::new(), Vec::new());
-    for format in formats {
-        files = format.write(&system, &target, &options).context(format.description().name)?;
-        requests.extend(signing.iter().flat_map(|signing| signing.take_requests()).map(|request| Request {
-            images: files.iter().map(|file| file.display().to_string()).collect(),
-            ..request
-        }));
-        if target_is_file(&target) {
-            for file in &files {
-                super::print_line(&file.display().to_string())?;
-            }
+    let files = write(&formats, system, &target, &options, arguments.sign.sign_prepare.as_deref())?;
+    shared.send()?;
+    Ok(files)
+}
+
+/// What the flags ask for, checked before anything else is done.
+struct Wanted {
+    formats: Vec<Format>,
+    arch: Arch,
+    extras: Extras,
+    time: i64,
+    signing: Option<Signing>,
+}
+
+impl Wanted {
+    fn of(arguments: &BuildArguments) -> Result<Wanted> {
+        if arguments.files.is_empty() {
+            return Err(Error::usage("no blueprint given").hint("moby build FILE"));
+        }
+        let formats = formats(arguments)?;
+        check_name(arguments.name.as_deref())?;
+        let arch = super::arch(arguments.arch)?;
+        for format in &formats {
+            format.check_arch(arch)?;
+        }
+        if arguments.size.is_some() && !formats.iter().any(|format| format.is_disk()) {
+            return Err(Error::usage("--size is for disk images, and none of the formats is one")
+                .hint("moby build --format list shows the formats; raw-efi is one"));
+        }
+        if arguments.decompress_kernel {
+            check_unpacked(&formats, arch)?;
+        }
+        arguments.extras.check(&formats)?;
+        let extras = arguments.extras.read()?;
+        let time = build_time()?;
+        let signing = arguments.sign.signing(&formats)?;
+        Ok(Wanted { formats, arch, extras, time, signing })
+    }
+}
+
+/// Reads the blueprints with what they refer to, and shows warnings.
+fn read(
+    inputs: &[Input],
+    (store, net, components): (&Store, &Net, &Components<'_>),
+    ui: &Ui,
+    watched: &Watched,
+) -> Result<Blueprint> {
+    for input in inputs {
+        if let Input::File(path) = input {
+            watched.add(path);
         }
     }
-    if let (Some(folder), Some(signing)) = (&arguments.sign.sign_prepare, &signing) {
-        super::sign::explain(&Requests::write(folder, requests, signing.certificate())?, ui);
+    let fetch = |url: &str| {
+        net.get_bytes(url, 16 << 20).map_err(|failure| match failure.reason() {
+            Reason::NotFound => Error::from(failure).hint("check the blueprint's URL"),
+            _ => failure.into(),
+        })
+    };
+    let resolve = |folder: &Path, _: &Place| {
+        watched.add(folder);
+        let component = components.add(folder)?;
+        if let Some(cargo) = &component.recipe.cargo {
+            watched.add(component.folder.join(cargo.path.as_str()));
+        }
+        Ok(component.reference.clone())
+    };
+    let archives = |archive: &ArchiveReference| {
+        watched.add(&archive.path);
+        let _span = ui.span("import", archive.to_string());
+        super::image_in_file(store, archive).map(|(reference, _)| reference)
+    };
+    let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve), archives: Some(&archives) };
+    let reading = ui.span("read", "blueprints");
+    let (blueprint, warnings) = blueprint::read(inputs, options)?;
+    drop(reading);
+    super::show_warnings(&warnings, ui);
+    Ok(blueprint)
+}
+
+fn watch_sources(blueprint: &Blueprint, watched: &Watched) {
+    for file in &blueprint.files {
+        if let blueprint::Content::Source(source) = &file.content {
+            watched.add(host_path(source));
+        }
     }
-    shared.send()?;
+}
+
+fn target(arguments: &BuildArguments) -> Target {
+    match &arguments.output {
+        Some(path) if path.as_os_str() == "-" => Target::Stdout,
+        Some(path) => Target::File(path.clone()),
+        None => Target::Base(arguments.dir.join(name(arguments))),
+    }
+}
+
+/// Writes every format, and what is to be signed elsewhere. Gives the files of the last format. What was found damaged in
+/// the store is made again, and so is the system; formats that were whole by then stay.
+fn write(
+    formats: &[Format],
+    system: impl Fn() -> Result<System>,
+    target: &Target,
+    options: &Options<'_>,
+    sign_prepare: Option<&Path>,
+) -> Result<Vec<PathBuf>> {
+    let (mut files, mut requests, mut done) = (Vec::new(), Vec::new(), 0);
+    let attempt = || {
+        let system = system()?;
+        while let Some(format) = formats.get(done) {
+            let written = format.write(&system, target, options).context(format.description().name);
+            // Those of an attempt that failed are asked for again.
+            let asked: Vec<Request> = options.sign.iter().flat_map(|signing| signing.take_requests()).collect();
+            files = written?;
+            let images: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            requests.extend(asked.into_iter().map(|request| Request { images: images.clone(), ..request }));
+            done += 1;
+            if target_is_file(target) {
+                images.iter().try_for_each(|image| super::print_line(image))?;
+            }
+        }
+        Ok(())
+    };
+    if target_is_file(target) {
+        options.store.mending(attempt)?;
+    } else {
+        // What went out cannot be taken back.
+        options.store.mending_for_later(attempt)?;
+    }
+    if let (Some(folder), Some(signing)) = (sign_prepare, options.sign) {
+        super::sign::explain(&Requests::write(folder, requests, signing.certificate())?, options.ui);
+    }
     Ok(files)
 }
 
@@ -312,6 +374,17 @@ fn formats(arguments: &BuildArguments) -> Result<Vec<Format>> {
         }
     }
     Ok(formats)
+}
+
+/// Refuses names that would lead out of the folder for outputs.
+fn check_name(name: Option<&str>) -> Result<()> {
+    match name {
+        Some(name) if name.is_empty() || name.contains('/') => {
+            Err(Error::usage(format!("--name \"{}\" is no base name of files", name.escape_debug()))
+                .hint("it is put in front of -kernel, .img and the like; --dir says the folder"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses two formats that would write the same file: the second would take what the first one made.
@@ -392,13 +465,5 @@ fn list() -> Result<i32> {
         }
         text.push_str(&format!("{}\n", row[4]));
     }
-    print(&text)
-}
-
-fn print(text: &str) -> Result<i32> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Error::io("writing", "standard output".as_ref(), error))?;
-    Ok(0)
+    super::print(&text).map(|()| 0)
 }

@@ -46,7 +46,7 @@ pub struct CheckArguments {
 /// Runs the verb. The result is the exit status.
 pub fn run(arguments: &CheckArguments, global: &Global, _ui: &Ui) -> Result<i32> {
     let trusted = trusted(arguments)?;
-    let image: Image = Arc::new(RawFile::open(&arguments.image)?);
+    let image: Image = Arc::new(RawFile::open(super::given(&arguments.image)?)?);
     if arguments.parts {
         let part = Part::whole(&arguments.image.display().to_string(), image)?;
         super::print_line(parts::dump(&part)?.trim_end())?;

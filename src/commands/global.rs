@@ -15,10 +15,11 @@ const HEADING: &str = "Options of every command";
 /// Flags that every verb understands.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// Folder of the store [default: $XDG_CACHE_HOME/moby]
-    #[arg(long, global = true, help_heading = HEADING, value_name = "DIR", env = "MOBY_CACHE")]
+    /// Folder of the store [default: $MOBY_CACHE, else $XDG_CACHE_HOME/moby, else ~/.cache/moby]
+    // Not clap's `env`: it takes a variable that is empty for a mistake, and shows it in the usage of every error.
+    #[arg(long, global = true, help_heading = HEADING, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Mirror of a registry, of all registries without REG=; may be repeated
+    /// Mirror of a registry, of all registries without REG=; may be repeated; $MOBY_MIRROR has some too
     #[arg(long, global = true, help_heading = HEADING, value_name = "[REG=]URL")]
     mirror: Vec<Mirror>,
     /// Further certificate authorities to trust, PEM; may be repeated
@@ -28,7 +29,7 @@ pub struct Global {
     #[arg(long, global = true, help_heading = HEADING, value_name = "HOST[:PORT]")]
     insecure: Vec<String>,
     /// Never use the network: what is not in the store is an error that says what it was
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     offline: bool,
     /// Show warnings only
     #[arg(short, long, global = true, help_heading = HEADING)]
@@ -53,12 +54,14 @@ impl Global {
         self.json
     }
 
-    /// The store.
-    pub fn store(&self) -> Result<Store> {
-        match &self.cache {
-            Some(path) => Store::open(path),
+    /// The store, which tells `ui` what it finds damaged.
+    pub fn store(&self, ui: &Ui) -> Result<Store> {
+        let named = std::env::var_os("MOBY_CACHE").filter(|name| !name.is_empty()).map(PathBuf::from);
+        let store = match self.cache.clone().or(named) {
+            Some(path) => Store::open(&path),
             None => Store::open(&Store::default_root()?),
-        }
+        };
+        store.map(|store| store.telling(ui))
     }
 
     /// The network. Mirrors of `MOBY_MIRROR` are asked before those of the flags, as in LinuxKit.

@@ -97,6 +97,8 @@ fn explain(dir: &Path) -> Result<()> {
 }
 
 fn show(path: &Path) -> Result<i32> {
+    super::given(path)
+        .map_err(|error| error.hint(format!("moby keys generate {} makes a folder of keys", path.display())))?;
     if !path.is_dir() {
         describe(path, &read_certificate(path)?, now()?)?;
         return Ok(0);

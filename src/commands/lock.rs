@@ -52,7 +52,7 @@ pub fn run(arguments: &LockArguments, global: &Global, ui: &Ui) -> Result<i32> {
     };
     let net = global.net(ui)?;
     let fetch = |url: &str| net.get_bytes(url, 16 << 20).map_err(Error::from);
-    let store = global.store()?;
+    let store = global.store(ui)?;
     let components = Components::new(&store, &net, ui);
     let resolve = |folder: &Path, _: &Place| components.add(folder).map(|component| component.reference.clone());
     let archives = |archive: &ArchiveReference| super::image_in_file(&store, archive).map(|(reference, _)| reference);
@@ -70,8 +70,11 @@ pub fn run(arguments: &LockArguments, global: &Global, ui: &Ui) -> Result<i32> {
     let docker = arguments.docker.then(LocalDocker::find).transpose()?;
     let docker = docker.as_ref();
     let locker = Locker { store: &store, net: &net, arches, components: &components, docker };
-    let mut new = locker.lock(&blueprint, &old, &moving)?;
-    new.loaders = locker.loaders(&old, &moving, arguments.loaders)?;
+    let new = store.mending(|| {
+        let mut new = locker.lock(&blueprint, &old, &moving)?;
+        new.loaders = locker.loaders(&old, &moving, arguments.loaders)?;
+        Ok(new)
+    })?;
     for one in moves(&old, &new) {
         super::print_line(&one.to_string())?;
     }

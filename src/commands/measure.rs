@@ -31,7 +31,7 @@ pub struct MeasureArguments {
 pub fn run(arguments: &MeasureArguments) -> Result<i32> {
     let keys = arguments.keys.as_deref().map(KeyFolder::open).transpose()?;
     let question = Question { keys: keys.as_ref(), stub_version: arguments.stub_version };
-    let value = measure(&Image::open(&arguments.image)?, question)?;
+    let value = measure(&Image::open(super::given(&arguments.image)?)?, question)?;
     let text = serde_json::to_string_pretty(&value).map_err(|error| Error::failed(format!("printing: {error}")))?;
     print_line(&text)?;
     Ok(0)

@@ -18,9 +18,10 @@ pub mod verify;
 pub mod watch;
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 use crate::Arch;
-use crate::blueprint::{ArchiveReference, Diagnostic, Reference};
+use crate::blueprint::{ArchiveReference, Diagnostic, Reference, nearest};
 use crate::error::{Error, Result};
 use crate::store::{Descriptor, Store};
 use crate::ui::{Mode, Ui};
@@ -50,6 +51,16 @@ pub fn report(error: &Error, ui: &Ui) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// A mistake on the command line, with the hint of the value's own error.
+pub fn with_hint(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<Error>());
+    if let Some(hint) = cause.and_then(Error::hint_text).map(|hint| hint.to_owned().into()) {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint]));
+    }
+    error
+}
+
 /// Shows what is odd in a blueprint and no mistake.
 pub fn show_warnings(warnings: &[Diagnostic], ui: &Ui) {
     let colour = std::io::stderr().is_terminal();
@@ -67,6 +78,27 @@ pub fn image_in_file(store: &Store, archive: &ArchiveReference) -> Result<(Strin
     store.import_archive(archive, &canonical)
 }
 
+/// A file that was named on the command line, which must be there.
+pub fn given(path: &Path) -> Result<&Path> {
+    match path.metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let error = Error::usage(format!("there is no file {}", path.display()));
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let names: Vec<String> = std::fs::read_dir(folder.unwrap_or(Path::new(".")))
+                .map(|entries| entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+                .unwrap_or_default();
+            let written = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let built = Path::new("images-out").join(path);
+            Err(match nearest(written, names.iter().map(String::as_str)) {
+                _ if built.exists() => error.hint(format!("did you mean {}?", built.display())),
+                Some(near) => error.hint(format!("did you mean {}?", path.with_file_name(near).display())),
+                None => error.hint("a path that does not begin with / is relative to the current folder"),
+            })
+        }
+        _ => Ok(path),
+    }
+}
+
 /// The architecture that was asked for, or this machine's.
 pub fn arch(asked: Option<Arch>) -> Result<Arch> {
     asked
@@ -76,5 +108,16 @@ pub fn arch(asked: Option<Arch>) -> Result<Arch> {
 
 /// Prints a line of the result on standard output.
 pub fn print_line(line: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").map_err(|error| Error::io("writing", "standard output".as_ref(), error))
+    print(&format!("{line}\n"))
+}
+
+/// Prints a result on standard output. Who has closed it (`| head`) has read enough, which is no failure.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io("writing", "standard output".as_ref(), error))
+        }
+        _ => Ok(()),
+    }
 }

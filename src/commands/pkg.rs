@@ -22,44 +22,47 @@ pub struct PkgArguments {
     rules: Rules,
 }
 
+/// What [`Rules`] stand under in the help.
+const HEADING: &str = "What components are called, and how Dockerfiles are built";
+
 /// What is said in place of recipes, by LinuxKit's names.
 #[derive(Args, Clone, Debug)]
 struct Rules {
     /// Organisation in place of the recipes' own, with a registry if it is not the default one
-    #[arg(long, global = true, value_name = "ORG", env = "LINUXKIT_PKG_ORG")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "ORG", env = "LINUXKIT_PKG_ORG")]
     org: Option<String>,
     /// Name of the recipe's file [default: build.yml]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "NAME")]
     build_yml: Option<String>,
     /// Tag in place of the recipe's; %h and {{.Hash}} in it stand for the content's hash
-    #[arg(long, global = true, value_name = "TAG")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "TAG")]
     tag: Option<String>,
     /// Hash in place of that of the content
-    #[arg(long, global = true, value_name = "HASH")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "HASH")]
     hash: Option<String>,
     /// Commit whose git tree gives the hash [default: HEAD]
-    #[arg(long, global = true, value_name = "COMMIT")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "COMMIT")]
     hash_commit: Option<String>,
     /// Folder whose git tree gives the hash [default: the component's]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "DIR")]
     hash_path: Option<PathBuf>,
     /// Take what git says is committed as changed
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     force_dirty: bool,
     /// For trying out: the organisation is $USER and the hash is dev
-    #[arg(long, global = true, conflicts_with_all = ["org", "hash"])]
+    #[arg(long, global = true, help_heading = HEADING, conflicts_with_all = ["org", "hash"])]
     dev: bool,
     /// Let the commands of Dockerfiles use the network
-    #[arg(long, global = true, conflicts_with = "nonetwork")]
+    #[arg(long, global = true, help_heading = HEADING, conflicts_with = "nonetwork")]
     network: bool,
     /// Keep the commands of Dockerfiles from the network
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     nonetwork: bool,
     /// Let builders of Dockerfiles use what they have of earlier builds
-    #[arg(long, global = true, conflicts_with = "disable_cache")]
+    #[arg(long, global = true, help_heading = HEADING, conflicts_with = "disable_cache")]
     enable_cache: bool,
     /// Have Dockerfiles built from nothing
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     disable_cache: bool,
 }
 
@@ -205,7 +208,7 @@ pub fn run(arguments: &PkgArguments, global: &Global, ui: &Ui) -> Result<i32> {
         Verb::Build(build) => self::build(build, build.push, rules, global, ui),
         Verb::Push(push) => self::build(&push.build, true, rules, global, ui),
         Verb::Manifest(folders) => {
-            let (store, net) = (global.store()?, global.net(ui)?);
+            let (store, net) = (global.store(ui)?, global.net(ui)?);
             let components = Components::new(&store, &net, ui).with_overrides(overrides(None)?);
             for folder in &folders.folders {
                 let component = components.add(folder)?;
@@ -215,7 +218,7 @@ pub fn run(arguments: &PkgArguments, global: &Global, ui: &Ui) -> Result<i32> {
             Ok(0)
         }
         Verb::ShowTag(tag) => {
-            let (store, net) = (global.store()?, global.net(ui)?);
+            let (store, net) = (global.store(ui)?, global.net(ui)?);
             let components = Components::new(&store, &net, ui).with_overrides(overrides(None)?);
             for folder in &tag.folders.folders {
                 let named = rules.name(&*components.add(folder)?, ui)?;
@@ -237,7 +240,7 @@ fn build(arguments: &BuildArguments, push: bool, rules: &Rules, global: &Global,
     if arguments.release.is_some() && !push {
         return Err(Error::usage("--release is about what is sent to a registry").hint("add --push"));
     }
-    let (store, net) = (global.store()?, global.net(ui)?);
+    let (store, net) = (global.store(ui)?, global.net(ui)?);
     let shared = arguments.shared.open(&store, &net, ui)?;
     let overrides = rules.overrides(Some(arguments))?;
     let components = Components::new(&store, &net, ui).with_overrides(overrides).sharing(&shared);
@@ -256,7 +259,11 @@ fn build(arguments: &BuildArguments, push: bool, rules: &Rules, global: &Global,
         let arches = arches(arguments, &component)?;
         if arguments.dry_run {
             for arch in arches.iter().filter(|_| !arguments.nobuild) {
-                super::print_line(&format!("{outside}-{arch} to be built"))?;
+                let there = !arguments.pull && components.in_store(&component, *arch)?.is_some();
+                super::print_line(&format!(
+                    "{outside}-{arch} {}",
+                    if there { "there already" } else { "to be built" }
+                ))?;
             }
             if push {
                 super::print_line(&format!("{outside} to be pushed"))?;
@@ -264,7 +271,7 @@ fn build(arguments: &BuildArguments, push: bool, rules: &Rules, global: &Global,
             continue;
         }
         for arch in arches.iter().filter(|_| !arguments.nobuild) {
-            let built = components.image(&component, *arch, arguments.pull)?;
+            let built = store.mending(|| components.image(&component, *arch, arguments.pull))?;
             let name = format!("{outside}-{arch}");
             if name != built.name {
                 store.set_name(&name, built.manifest.clone())?;

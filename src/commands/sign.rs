@@ -98,9 +98,10 @@ pub fn run(arguments: &SignVerb, ui: &Ui) -> Result<i32> {
     let (signed, to) = match (&arguments.verb, &arguments.file) {
         (Some(Verb::Attach { image, signatures, output }), _) => {
             let to = output.as_ref().unwrap_or(image);
-            (attach::attach(image, Requests::read(signatures)?, to)?, to)
+            (attach::attach(super::given(image)?, Requests::read(signatures)?, to)?, to)
         }
         (None, Some(file)) => {
+            super::given(file)?;
             let place = Place { keys: arguments.keys.clone(), certificate: arguments.certificate.clone() };
             let signing = match &arguments.command {
                 Some(command) => Signing::with_command(&place, command, now()?)?,

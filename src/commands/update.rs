@@ -51,15 +51,19 @@ enum UpdateVerb {
 pub fn run(arguments: &UpdateArguments, ui: &Ui) -> Result<i32> {
     match &arguments.verb {
         UpdateVerb::Stage { image, disk, spool } => {
+            if image.as_os_str() != "-" {
+                super::given(image)?;
+            }
+            super::given(disk)?;
             let spool = spool.clone().unwrap_or_else(std::env::temp_dir);
             let staged = update::stage_image(image, disk, &spool, &mut |line| ui.note(line))?;
             print_line(&format!("slot {}: {}, root hash {}", staged.slot, staged.name, staged.root_hash))?;
         }
         UpdateVerb::ResetData { disk } => {
-            let number = update::reset_data(disk)?;
+            let number = update::reset_data(super::given(disk)?)?;
             print_line(&format!("the next boot formats partition {number}"))?;
         }
-        UpdateVerb::Show { disk } => print_line(update::show(disk)?.trim_end())?,
+        UpdateVerb::Show { disk } => print_line(update::show(super::given(disk)?)?.trim_end())?,
     }
     Ok(0)
 }

@@ -23,6 +23,7 @@ use crate::outputs::{Format, Loaders, Options, Target};
 use crate::rootfs::assemble::{Assembling, assemble};
 use crate::run::disk::parse_size;
 use crate::secure_boot::signing::Signing;
+use crate::store::Store;
 use crate::ui::Ui;
 
 /// Rebuilds an image from its lock, and says whether every byte is the same.
@@ -68,7 +69,7 @@ fn size(text: &str) -> Result<u64, String> {
 
 /// Runs the verb. The result is the exit status.
 pub fn run(arguments: &VerifyArguments, global: &Global, ui: &Ui) -> Result<i32> {
-    let image: Image = Arc::new(RawFile::open(&arguments.image)?);
+    let image: Image = Arc::new(RawFile::open(super::given(&arguments.image)?)?);
     let path = arguments.image.display();
     let looking = ui.span("look", path.to_string());
     let found = origin(&image).or_else(|error| {
@@ -91,10 +92,10 @@ pub fn run(arguments: &VerifyArguments, global: &Global, ui: &Ui) -> Result<i32>
         None => super::arch(None)?,
     };
     format.check_arch(arch)?;
-    let store = global.store()?;
+    let store = global.store(ui)?;
     let scratch = store.temporary_folder()?;
-    let rebuild = Rebuild { arguments, global, ui, format, arch, origin: &found };
-    let files = rebuild.files(scratch.path())?;
+    let rebuild = Rebuild { arguments, global, ui, store: &store, format, arch, origin: &found };
+    let files = store.mending(|| rebuild.files(scratch.path()))?;
     let ours = same_file(&files, &arguments.image, &image)?;
     let comparing = ui.span("compare", path.to_string());
     let expected = Part::whole("rebuilt", Arc::new(RawFile::open(&ours)?))?;
@@ -163,6 +164,7 @@ struct Rebuild<'a> {
     arguments: &'a VerifyArguments,
     global: &'a Global,
     ui: &'a Ui,
+    store: &'a Store,
     format: Format,
     arch: Arch,
     origin: &'a Origin,
@@ -171,30 +173,29 @@ struct Rebuild<'a> {
 impl Rebuild<'_> {
     /// Builds as `moby build --locked` does, into a folder. The files are those of the format.
     fn files(&self, folder: &Path) -> Result<Vec<PathBuf>> {
-        let Rebuild { arguments, global, ui, format, arch, origin } = *self;
+        let Rebuild { arguments, global, ui, store, format, arch, origin } = *self;
         let inputs = self.inputs()?;
         let net = global.net(ui)?;
         let fetch = |url: &str| net.get_bytes(url, 16 << 20).map_err(Error::from);
-        let store = global.store()?;
-        let components = Components::new(&store, &net, ui);
+        let components = Components::new(store, &net, ui);
         let resolve = |folder: &Path, _: &Place| components.add(folder).map(|component| component.reference.clone());
         let archives =
-            |archive: &ArchiveReference| super::image_in_file(&store, archive).map(|(reference, _)| reference);
+            |archive: &ArchiveReference| super::image_in_file(store, archive).map(|(reference, _)| reference);
         let options = ReadOptions { fetch: Some(&fetch), resolve: Some(&resolve), archives: Some(&archives) };
         let (blueprint, warnings) = blueprint::read(&inputs, options)?;
         super::show_warnings(&warnings, ui);
         let place = LockPlace::of(&inputs, Some(&arguments.lock));
-        let lock = place.read(&store)?;
+        let lock = place.read(store)?;
         super::lock::check((&place, lock.as_ref()), &blueprint, &components, arch, true, ui)?;
         components.pin_loaders(LoaderPins::new(&place, lock.as_ref(), true));
         let extras = arguments.extras.read()?;
         let time = super::build::build_time()?;
         let (lock, components) = (lock.as_ref(), &components);
         let (pull, docker, input) = (false, None, None);
-        let resolver = Resolver { store: &store, net: &net, arch, pull, lock, locked: true, docker, input, components };
+        let resolver = Resolver { store, net: &net, arch, pull, lock, locked: true, docker, input, components };
         let locked = resolver.lock(blueprint)?;
         let decompress_kernel = arguments.decompress_kernel;
-        let system = assemble(&locked, Assembling { store: &store, ui, arch, time, decompress_kernel, input })?;
+        let system = assemble(&locked, Assembling { store, ui, arch, time, decompress_kernel, input })?;
         let name = origin.name.clone().filter(|name| is_plain(name)).unwrap_or_else(|| "image".to_owned());
         let target = Target::Base(folder.join(name));
         let compression = arguments.compression.or(origin.compression).unwrap_or_default();
@@ -202,17 +203,8 @@ impl Rebuild<'_> {
         let signing = self.signing();
         let build = |size| {
             let (sign, loaders) = (signing.as_ref(), Loaders::default());
-            let options = Options {
-                store: &store,
-                ui,
-                components,
-                size,
-                sign,
-                compression,
-                extras: extras.clone(),
-                time,
-                loaders,
-            };
+            let options =
+                Options { store, ui, components, size, sign, compression, extras: extras.clone(), time, loaders };
             format.write(&system, &target, &options).context(format.description().name)
         };
         match build(asked) {

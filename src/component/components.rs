@@ -143,7 +143,12 @@ impl<'a> Components<'a> {
             return Ok(Built { name, manifest, reused: true });
         }
         let _span = self.ui.span("component", &component.reference);
-        let manifest = self.build(component, arch, pins).context(format_args!("building {}", component.reference))?;
+        let built = self.build(component, arch, pins).and_then(|manifest| {
+            // A Dockerfile's builder had a copy, which was checked.
+            let copied = component.recipe.dockerfile.is_some();
+            if copied { Ok(manifest) } else { component.check_unchanged().map(|()| manifest) }
+        });
+        let manifest = built.context(format_args!("building {}", component.reference))?;
         self.store.set_name(&name, manifest.clone())?;
         // What a lock's packages gave is older than what a cache may have of the recipe.
         self.used(component, arch, &manifest, pins.is_none());

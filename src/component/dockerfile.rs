@@ -21,6 +21,10 @@ use crate::store::Descriptor;
 const BUILDAH: &str = "buildah";
 const DOCKER: &str = "docker";
 
+/// The archive that a builder makes, in the folder that it runs in. It is named by that alone: a comma in the path of the
+/// store would end the name for buildx, and a colon for buildah.
+const ARCHIVE: &str = "image.tar";
+
 /// As much of what a builder said is shown when it fails.
 const SHOWN: u64 = 4 << 10;
 
@@ -65,10 +69,10 @@ impl Components<'_> {
             labels: labels.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
             arguments: arguments(component, dockerfile),
         };
-        let archive = folder.path().join("image.tar");
+        let archive = folder.path().join(ARCHIVE);
         {
             let _task = self.ui.task("building", format!("{} with {}", component.reference, builder.name()), None);
-            builder.build(&order, folder.path(), &archive)?;
+            builder.build(&order, folder.path())?;
         }
         let file = File::open(&archive).at("opening", &archive)?;
         let imported = self.store.import(file, Some(&name), &|name| Some(name.to_owned()))?;
@@ -119,7 +123,7 @@ impl Builder {
         }
     }
 
-    fn build(self, order: &Order<'_>, folder: &Path, archive: &Path) -> Result<()> {
+    fn build(self, order: &Order<'_>, folder: &Path) -> Result<()> {
         match self {
             Builder::Buildah => {
                 let id_file = folder.join("id");
@@ -134,7 +138,7 @@ impl Builder {
                 let id = std::fs::read_to_string(&id_file).at("reading", &id_file)?;
                 let mut command = Command::new(BUILDAH);
                 command.args(["push", "--quiet", id.trim()]);
-                command.arg(format!("oci-archive:{}:{}", archive.display(), order.name));
+                command.arg(format!("oci-archive:{ARCHIVE}:{}", order.name));
                 let pushed = self.run(command, folder);
                 // It has no name there, and would stay for ever.
                 let mut command = Command::new(BUILDAH);
@@ -149,12 +153,8 @@ impl Builder {
                 if !order.dockerfile.cache {
                     command.arg("--no-cache");
                 }
-                // Commas are part of no path that is made here.
-                command.arg("--output").arg(format!(
-                    "type=oci,dest={},name={},rewrite-timestamp=true",
-                    archive.display(),
-                    order.name
-                ));
+                let name = order.name;
+                command.arg("--output").arg(format!("type=oci,dest={ARCHIVE},name={name},rewrite-timestamp=true"));
                 order.common(&mut command);
                 self.run(command, folder)
             }
@@ -165,7 +165,7 @@ impl Builder {
         let log = folder.join("log");
         let said = File::create(&log).at("making", &log)?;
         let also = said.try_clone().at("making", &log)?;
-        command.stdin(Stdio::null()).stdout(said).stderr(also);
+        command.current_dir(folder).stdin(Stdio::null()).stdout(said).stderr(also);
         let status =
             command.status().map_err(|error| Error::failed(format!("{} cannot be run: {error}", self.name())))?;
         if status.success() {

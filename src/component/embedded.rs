@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::blueprint::nearest;
 use crate::error::{IoContext, Result};
 use crate::store::{Digest, Hasher, Store};
 
@@ -20,6 +21,14 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// The recipe of this program that a folder's name means: by its last two parts, whatever stands before.
 pub fn named(folder: &Path) -> Option<&'static str> {
     names().find(|name| folder.ends_with(name))
+}
+
+/// The recipe of this program that a folder's name is like: the one of that name without its folder, or one that is
+/// written alike.
+pub fn near(folder: &Path) -> Option<&'static str> {
+    let last = folder.file_name()?.to_str()?;
+    let end: PathBuf = folder.components().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect();
+    names().find(|name| name.rsplit('/').next() == Some(last)).or_else(|| nearest(end.to_str()?, names()))
 }
 
 /// The folder of one of [`names`], written into the store if it is not there.
@@ -82,5 +91,18 @@ mod tests {
         }
         assert_eq!(named(Path::new("/any/where/../components/redis")), Some("components/redis"));
         assert_eq!(named(Path::new("../my/redis")), None);
+    }
+
+    #[test]
+    fn a_name_that_is_nearly_one_is_recognised() {
+        for (written, meant) in [
+            ("redis", Some("components/redis")),
+            ("./../components/rediss", Some("components/redis")),
+            ("../kernels/6.1-clod", Some("kernels/6.1-cloud")),
+            ("../my/agent", None),
+            ("..", None),
+        ] {
+            assert_eq!(near(Path::new(written)), meant, "{written}");
+        }
     }
 }

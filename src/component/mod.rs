@@ -18,6 +18,8 @@
 //! | `toolchain/` | programs from source |
 //! | `image.rs`, `index.rs` | tree -> image in the store, one name for all architectures |
 
+#[cfg(test)]
+mod alike;
 mod build;
 pub mod certificates;
 mod components;

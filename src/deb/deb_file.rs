@@ -28,7 +28,8 @@ pub struct Control {
     pub architecture: String,
 }
 
-/// Reads a `.deb` to its end and inflates its files into a layer that is not yet in the store.
+/// Reads a `.deb` up to the end of its files, and inflates these into a layer that is not yet in the store. What follows
+/// them (signatures, which Debian's archive does not use) is left unread: the file's digest is its reader's to check.
 pub fn read(store: &Store, mut file: impl Read + Send) -> Result<(Control, PendingLayer)> {
     let mut magic = [0; 8];
     read_exact(&mut file, &mut magic)?;

@@ -202,7 +202,8 @@ impl Opening<'_> {
             None => (None, Cached::default()),
         };
         if offline && !mirror.base.starts_with("file:") {
-            return Err(Error::network(format!("{place} is not in the store, and offline it cannot be fetched")));
+            return Err(Error::network(format!("{place} is not in the store, and --offline forbids the network"))
+                .hint("do the same once without --offline; what comes stays in the store"));
         }
         match (fetch::document(self.fetch, &url, RELEASE_LIMIT, &cached.validators), known) {
             (Ok(Answer::Found(message, validators)), known) => {

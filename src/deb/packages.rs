@@ -65,6 +65,7 @@ impl PackageList {
             return None;
         }
         let records = decode(std::fs::read(store.derived(INDEX_KIND, &plain.digest)?).ok()?, plain.size)?;
+        store.took(&store.derived_path(PACKAGES_KIND, &plain.digest), &plain.digest);
         Some(PackageList { file, records, digest: plain.digest })
     }
 
@@ -181,7 +182,7 @@ impl PackageList {
 
     fn damaged(&self, what: &dyn std::fmt::Display) -> Error {
         Error::failed(format!("the list of Debian packages {} in the store is damaged: {what}", self.digest))
-            .hint(format!("remove the folders {PACKAGES_KIND} and {INDEX_KIND} of the store's folder `derived`"))
+            .hint("do the same again: what is damaged was removed, and is fetched anew")
     }
 
     fn record(&self, at: usize) -> Record {

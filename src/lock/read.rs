@@ -72,7 +72,7 @@ impl LockFile {
         let read = read_document(&source, |decoder, node| decoder.lock_file(node)).map(|(lock, _)| lock);
         read.map_err(|error| match error.hint_text() {
             Some(_) => error,
-            None => error.hint("moby lock writes it anew, once the damaged one is out of the way"),
+            None => error.hint("moby lock writes it anew, once this one is out of the way"),
         })
     }
 }
@@ -82,7 +82,8 @@ impl Decoder<'_, '_> {
         // Before the keys, which another version may have more of.
         if let Some(version) = version(node).filter(|version| *version != i128::from(LOCK_VERSION)) {
             let message = format!("a lock of version {version}, but this program reads version {LOCK_VERSION}");
-            self.mistake(node, message);
+            let diagnostic = self.place(node).mistake(message).help("build with the version of moby that wrote it");
+            self.push(diagnostic);
             return None;
         }
         let fields = self.fields(node, &LOCK)?;

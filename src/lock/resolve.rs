@@ -79,8 +79,7 @@ impl Resolver<'_> {
         {
             return self.open(manifest).context(&name);
         }
-        // What was built here has its architecture behind its name, as LinuxKit's packages have.
-        if let Some(built) = self.store.named(&format!("{name}-{}", self.arch))? {
+        if let Some(built) = self.built_here(&name)? {
             return self.open(built).context(&name);
         }
         if (!self.pull || reference.is_in_file())
@@ -94,6 +93,21 @@ impl Resolver<'_> {
         }
         let manifest = registry.pull(self.store, &name, self.arch)?;
         self.open(manifest).context(&name)
+    }
+
+    /// What was built here, and is no part of a registry: it has its architecture behind its name, as LinuxKit's packages
+    /// have. An image that a registry has under such a name is another one.
+    fn built_here(&self, name: &ImageName) -> Result<Option<Descriptor>> {
+        let built = format!("{name}-{}", self.arch);
+        let Some(manifest) = self.store.named(&built)?.filter(|manifest| !manifest.is_pulled()) else {
+            return Ok(None);
+        };
+        if self.pull || self.store.named(&name.to_string())?.is_some_and(|named| named.is_pulled()) {
+            self.net.ui().note(format!(
+                "{name}: {built} is taken, which was built here, and not what a registry has (moby cache rm {built} forgets it)"
+            ));
+        }
+        Ok(Some(manifest))
     }
 
     /// What the lock has for a reference. A drifted recipe is as good as none: `--locked` refused it before.

@@ -1,9 +1,11 @@
 //! Output files that appear whole or not at all.
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, IoContext, Result};
 use crate::formats::source::Source;
@@ -43,11 +45,8 @@ const SYNC_STEP: u64 = 32 << 20;
 impl OutputFile {
     /// A file that will be `path`. Missing folders are made.
     pub fn create(path: &Path) -> Result<OutputFile> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        std::fs::create_dir_all(folder).at("making the folder", folder)?;
+        let folder = folder_of(path);
+        make_folder(folder)?;
         if path.is_dir() {
             return Err(Error::usage(format!("{} is a folder, not a file to write", path.display()))
                 .hint("choose another name (--name, -o), or remove the folder"));
@@ -85,9 +84,13 @@ impl OutputFile {
         match target {
             Target::Base(base) => OutputFile::create(&super::with_suffix(base, suffix)),
             Target::File(path) => OutputFile::create(path),
-            Target::Stdout => {
-                Ok(OutputFile { path: PathBuf::from("-"), file: None, unsynced: 0, sync: None, failed: None })
-            }
+            Target::Stdout => Ok(OutputFile {
+                path: PathBuf::from("standard output"),
+                file: None,
+                unsynced: 0,
+                sync: None,
+                failed: None,
+            }),
         }
     }
 
@@ -141,13 +144,21 @@ impl OutputFile {
     /// Syncs the file and gives it its name. Returns the name.
     pub fn commit(mut self) -> Result<PathBuf> {
         self.finish_sync()?;
-        self.name()
+        let folders = Folders::of(std::slice::from_ref(&self));
+        let path = self.name()?;
+        folders.sync()?;
+        Ok(path)
     }
 
-    /// Commits several files. All are synced before the first appears.
+    /// Commits several files. All are synced before the first appears; two builds that do so in one folder do it one
+    /// after the other, so that what lies there belongs together. Only a crash between two names may part them.
     pub fn commit_all(mut files: Vec<OutputFile>) -> Result<Vec<PathBuf>> {
         files.iter_mut().try_for_each(OutputFile::finish_sync)?;
-        files.into_iter().map(OutputFile::name).collect()
+        let folders = Folders::of(&files);
+        folders.lock();
+        let paths = files.into_iter().map(OutputFile::name).collect::<Result<_>>()?;
+        folders.sync()?;
+        Ok(paths)
     }
 
     fn name(self) -> Result<PathBuf> {
@@ -159,6 +170,47 @@ impl OutputFile {
         }
         Ok(self.path)
     }
+}
+
+/// The folders of some outputs.
+struct Folders(Vec<(PathBuf, File)>);
+
+impl Folders {
+    /// Waits no longer than this for another build's names: they take milliseconds, and a lock that is held for longer is
+    /// somebody else's, such as that of `flock FOLDER moby build`, which would wait for ever.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// A folder that may not be read is left out: neither lock nor sync are there for it.
+    fn of(files: &[OutputFile]) -> Folders {
+        let named = files.iter().filter(|out| out.file.is_some());
+        let paths: BTreeSet<&Path> = named.map(|out| folder_of(&out.path)).collect();
+        let opened = paths.into_iter().filter_map(|path| Some((path.to_owned(), File::open(path).ok()?)));
+        Folders(opened.collect())
+    }
+
+    /// Locks them until they are dropped. In sorted order, so that two builds do not wait for each other.
+    fn lock(&self) {
+        let start = Instant::now();
+        for (_, folder) in &self.0 {
+            // Where a file system has no locks, it goes without.
+            while matches!(folder.try_lock(), Err(TryLockError::WouldBlock)) && start.elapsed() < Folders::PATIENCE {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    /// Names last through a loss of power only when their folder is on the disk.
+    fn sync(&self) -> Result<()> {
+        self.0.iter().try_for_each(|(path, folder)| match folder.sync_all() {
+            // Some file systems have no such thing (fsync(2), EINVAL).
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            result => result.at("writing", path),
+        })
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether `path` is a file with exactly the bytes of the parts, one after another. Then it need not be written again.
@@ -194,6 +246,17 @@ pub fn holds<'p>(path: &Path, parts: impl Iterator<Item = Result<Box<dyn Read + 
         Ok(true)
     };
     compare().unwrap_or(false)
+}
+
+/// Makes a folder for outputs and those that it is in. Exit status 2 if there is a file in the way.
+fn make_folder(folder: &Path) -> Result<()> {
+    let made = std::fs::create_dir_all(folder);
+    let in_the_way = || folder.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir());
+    match in_the_way().filter(|_| made.is_err()) {
+        Some(file) => Err(Error::usage(format!("{} is to be a folder, but it is a file", file.display()))
+            .hint("choose another folder (--dir, -o)")),
+        None => made.at("making the folder", folder),
+    }
 }
 
 /// Removes what builds that were killed left in a folder: unfinished outputs that nobody holds a lock on. Failing to
@@ -233,5 +296,53 @@ impl Write for OutputFile {
             Some(file) => file.as_file_mut().flush(),
             None => io::stdout().flush(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(folder: &Path, content: u8) -> Vec<OutputFile> {
+        let made = ["kernel", "initrd", "cmdline"].map(|name| {
+            let mut out = OutputFile::create(&folder.join(name)).unwrap();
+            out.write_all(&[content; 1000]).unwrap();
+            out
+        });
+        made.into()
+    }
+
+    #[test]
+    fn files_that_belong_together_appear_together() {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for content in 0..4 {
+                let folder = folder.path();
+                scope.spawn(move || {
+                    for _ in 0..5 {
+                        OutputFile::commit_all(files(folder, content)).unwrap();
+                        // Whoever looks under the lock sees those of one build.
+                        let lock = File::open(folder).unwrap();
+                        lock.lock().unwrap();
+                        let there =
+                            ["kernel", "initrd", "cmdline"].map(|name| std::fs::read(folder.join(name)).unwrap()[0]);
+                        assert!(there.iter().all(|byte| *byte == there[0]), "{there:?}");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn names_wait_for_a_lock_but_not_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = File::open(folder.path()).unwrap();
+        lock.lock().unwrap();
+        let (path, files) = (folder.path().join("kernel"), files(folder.path(), 1));
+        let thread = std::thread::spawn(|| OutputFile::commit_all(files));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!path.exists());
+        thread.join().unwrap().unwrap();
+        assert!(path.exists());
     }
 }

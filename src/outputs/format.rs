@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::{System, initrd, with_suffix};
 use crate::Arch;
+use crate::blueprint::nearest;
 use crate::error::{Error, Result};
 
 /// The outputs that can be made.
@@ -465,7 +466,11 @@ impl FromStr for Format {
         let text = ALIASES.iter().find(|(alias, _)| *alias == text).map_or(text, |(_, name)| name);
         Format::ALL.iter().find(|row| row.name == text).map(|row| row.format).ok_or_else(|| {
             let names: Vec<_> = Format::ALL.iter().map(|row| row.name).collect();
-            Error::usage(format!("unknown format \"{text}\"")).hint(format!("formats are {}", names.join(", ")))
+            let hint = match nearest(text, names.iter().copied()) {
+                Some(near) => format!("did you mean {near}? moby build --format list shows all formats"),
+                None => format!("formats are {}", names.join(", ")),
+            };
+            Error::usage(format!("unknown format \"{text}\"")).hint(hint)
         })
     }
 }

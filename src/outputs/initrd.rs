@@ -40,7 +40,7 @@ pub(super) struct Name {
     pub(super) path: Vec<u8>,
     pub(super) inode: InodeId,
     pub(super) header: Header,
-    /// Of several names of a file, only the last carries the content.
+    /// Of several names of a file, only the last carries the content; of a symbolic link, every one.
     pub(super) with_content: bool,
 }
 
@@ -241,7 +241,8 @@ fn chunks(tree: &Tree, options: &Options<'_>) -> Result<Vec<Chunk>> {
         let number = chunk.len() as u32 + 1;
         let count = paths.len();
         for (at, path) in paths.into_iter().enumerate() {
-            let with_content = at + 1 == count;
+            // Linux makes every name of a symbolic link a link of its own, and none of one without content.
+            let with_content = at + 1 == count || matches!(inode.kind, Kind::Symlink(_));
             // Checked above to be below 4 GiB.
             let size = if with_content { size as u32 } else { 0 };
             chunk.push(Name { path, inode: id, header: header(tree, id, number, count as u32, size), with_content });
@@ -309,6 +310,16 @@ fn check(tree: &Tree, path: &[u8], id: InodeId, options: &Options<'_>) -> Result
             cpio::FILE_LIMIT
         ))
         .hint("use an output that keeps the root as a file system, or tar"));
+    }
+    let target = match &inode.kind {
+        Kind::Symlink(target) => Some(target.len() as u64),
+        _ => None,
+    };
+    // The root is written as ".".
+    let name = if path.is_empty() { b"." } else { path };
+    if let Some(why) = cpio::refusal(name, target) {
+        return Err(Error::usage(format!("an initrd cannot hold /{}: it {why}", path.escape_ascii()))
+            .hint("use an output that keeps the root as a file system, or tar"));
     }
     if inode.meta.xattrs.iter().any(|(name, _)| name == CAPABILITY) {
         options.ui.warn(format!(

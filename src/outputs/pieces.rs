@@ -5,15 +5,17 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::path::Path;
 
 use crate::error::{Error, IoContext, Result};
-use crate::formats::pieces::Pieces;
+use crate::formats::pieces::{Found, Pieces};
+use crate::rootfs::OriginId;
 use crate::store::{Digest, Hasher, Store};
 
 /// Bytes of a digest.
 const DIGEST: usize = 32;
 /// Larger ones are none of ours: pieces have 1 MiB, and some bytes that tell what is where.
-const LIMIT: u64 = 4 << 20;
+pub(super) const LIMIT: u64 = 4 << 20;
 
 /// The pieces of one kind of file system.
 #[derive(Debug)]
@@ -25,8 +27,18 @@ pub struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    fn read(&self, key: &Digest, bytes: &mut Vec<u8>) -> Option<()> {
-        let file = File::open(self.store.derived(self.kind, key)?).ok()?;
+    /// Replaces `bytes` by a piece, if it is there and whole.
+    pub(super) fn read(&self, key: &Digest, bytes: &mut Vec<u8>) -> Option<()> {
+        let path = self.store.derived(self.kind, key)?;
+        let found = Self::read_whole(&path, bytes);
+        if found.is_none() {
+            self.store.tell_damaged(&path);
+        }
+        found
+    }
+
+    fn read_whole(path: &Path, bytes: &mut Vec<u8>) -> Option<()> {
+        let file = File::open(path).ok()?;
         let mut digest = [0; DIGEST];
         (&file).read_exact(&mut digest).ok()?;
         bytes.clear();
@@ -38,11 +50,11 @@ impl Stored<'_> {
 }
 
 impl Pieces for Stored<'_> {
-    fn get(&self, key: &Digest, bytes: &mut Vec<u8>) -> bool {
-        self.read(key, bytes).is_some()
+    fn get(&self, key: &Digest, _: OriginId, bytes: &mut Vec<u8>) -> Found {
+        if self.read(key, bytes).is_some() { Found::Whole } else { Found::Nothing }
     }
 
-    fn put(&self, key: &Digest, parts: &[&[u8]]) -> Result<()> {
+    fn put(&self, key: &Digest, _: OriginId, parts: &[&[u8]]) -> Result<()> {
         let mut hasher = Hasher::new();
         parts.iter().for_each(|part| hasher.update(part));
         let digest = hasher.finish();
@@ -67,10 +79,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let pieces = Stored { store: &store, kind: "test-1" };
+        let tree = crate::rootfs::Tree::new(0);
+        let origin = tree.inode(tree.root()).origin;
         let (key, mut bytes) = (Digest::of(b"key"), vec![7; 9]);
-        assert!(!pieces.get(&key, &mut bytes));
-        pieces.put(&key, &[b"one ", b"", b"two"]).unwrap();
-        assert!(pieces.get(&key, &mut bytes));
+        assert!(pieces.read(&key, &mut bytes).is_none());
+        pieces.put(&key, origin, &[b"one ", b"", b"two"]).unwrap();
+        assert!(pieces.read(&key, &mut bytes).is_some());
         assert_eq!(bytes, b"one two");
         let path = store.derived_path("test-1", &key);
         let whole = std::fs::read(&path).unwrap();
@@ -78,12 +92,12 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[damage] ^= 1;
             std::fs::write(&path, damaged).unwrap();
-            assert!(!pieces.get(&key, &mut bytes), "a changed byte {damage}");
+            assert!(pieces.read(&key, &mut bytes).is_none(), "a changed byte {damage}");
             std::fs::write(&path, &whole[..damage]).unwrap();
-            assert!(!pieces.get(&key, &mut bytes), "the first {damage} bytes");
+            assert!(pieces.read(&key, &mut bytes).is_none(), "the first {damage} bytes");
         }
-        pieces.put(&key, &[b"again"]).unwrap();
-        assert!(pieces.get(&key, &mut bytes));
+        pieces.put(&key, origin, &[b"again"]).unwrap();
+        assert!(pieces.read(&key, &mut bytes).is_some());
         assert_eq!(bytes, b"again");
     }
 }

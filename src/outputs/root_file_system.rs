@@ -2,11 +2,11 @@
 //! and an initramfs that finds it (`kernel+squashfs`, `kernel+erofs`).
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use super::initrd::Initrd;
-use super::pieces::Stored;
+use super::shared_pieces::{Kinds, SharedPieces};
 use super::verified_root::DiskRoot;
 use super::{Format, Options, OutputFile, System, Target, finder, uki};
 use crate::blueprint::Root;
@@ -19,8 +19,8 @@ use crate::rootfs::{Tree, write_error};
 /// Squashfs has no identifier, so the disk goes by the name that the first virtio disk has.
 const FIRST_DISK: &str = "/dev/vda";
 /// Derived data of these kinds holds compressed pieces of file systems; the numbers go up when their bytes would change.
-const SQUASHFS_PIECES: &str = "squashfs-1";
-const EROFS_PIECES: &str = "erofs-1";
+const SQUASHFS: Kinds = Kinds { pieces: "squashfs-1", packs: "squashfs-pack-1" };
+const EROFS: Kinds = Kinds { pieces: "erofs-1", packs: "erofs-pack-1" };
 /// The name of an erofs root.
 const LABEL: &str = "root";
 
@@ -128,8 +128,42 @@ pub fn cmdline(words: &str, place: &str) -> String {
 /// Writes the file system. Returns its identifier, if it has one.
 fn image(file_system: FileSystem, tree: &Tree, out: &OutputFile, options: &Options<'_>) -> Result<Option<String>> {
     let file = out.file().ok_or_else(|| Error::failed("a file system cannot go to standard output"))?;
-    let file = file.try_clone().at("opening", out.path())?;
+    let file = Named { file: file.try_clone().at("writing", out.path())?, path: out.path() };
     Ok(write_image(file_system, true, tree, file, options)?.1.map(uuid_text))
+}
+
+/// A file whose errors have its final name, which writers of file systems do not know.
+struct Named<'p> {
+    file: File,
+    path: &'p Path,
+}
+
+impl Named<'_> {
+    fn named<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => error,
+            _ => io::Error::other(Error::io("writing", self.path, error)),
+        })
+    }
+}
+
+impl Write for Named<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes);
+        self.named(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.file.flush();
+        self.named(flushed)
+    }
+}
+
+impl Seek for Named<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let sought = self.file.seek(to);
+        self.named(sought)
+    }
 }
 
 /// Writes the file system. Returns its size in bytes, a multiple of 4096, and its identifier, if it has one.
@@ -137,7 +171,7 @@ pub fn write_image(
     file_system: FileSystem,
     compressed: bool,
     tree: &Tree,
-    file: File,
+    file: impl Write + Seek,
     options: &Options<'_>,
 ) -> Result<(u64, Option<[u8; 16]>)> {
     let task = options.ui.task("write", "root file system", None);
@@ -146,8 +180,11 @@ pub fn write_image(
         FileSystem::Squashfs => {
             let compression = if compressed { Default::default() } else { squashfs::Compression::None };
             let made = squashfs::Options { compression, time: options.time, ..squashfs::Options::default() };
-            let pieces = Stored { store: options.store, kind: SQUASHFS_PIECES };
-            let summary = squashfs::write_with_pieces(tree, &mut writer, &made, compressed.then_some(&pieces as _))?;
+            let how = format!("{} {}", compression, made.block_size);
+            let pieces = compressed.then(|| SharedPieces::new(SQUASHFS, &how, tree, options)).transpose()?;
+            let kept = pieces.as_ref().map(|pieces| pieces as _);
+            let summary = squashfs::write_with_pieces(tree, &mut writer, &made, kept)?;
+            pieces.map_or(Ok(()), |pieces| pieces.finish())?;
             for (path, name) in &summary.lost_xattrs {
                 options.ui.warn(format!(
                     "/{} loses its extended attribute {}: squashfs has no place for it",
@@ -160,8 +197,10 @@ pub fn write_image(
         FileSystem::Erofs => {
             let compression = if compressed { erofs::Compression::Lz4 } else { erofs::Compression::None };
             let made = erofs::Options { compression, uuid: None, label: LABEL, time: options.time };
-            let pieces = Stored { store: options.store, kind: EROFS_PIECES };
-            let summary = erofs::write_with_pieces(tree, &mut writer, &made, compressed.then_some(&pieces as _))?;
+            let pieces = compressed.then(|| SharedPieces::new(EROFS, "lz4", tree, options)).transpose()?;
+            let kept = pieces.as_ref().map(|pieces| pieces as _);
+            let summary = erofs::write_with_pieces(tree, &mut writer, &made, kept)?;
+            pieces.map_or(Ok(()), |pieces| pieces.finish())?;
             (summary.size, Some(summary.uuid))
         }
     };

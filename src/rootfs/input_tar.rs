@@ -41,7 +41,13 @@ impl InputTar {
 
     fn read(path: &Path, store: &Store) -> Result<InputTar> {
         let opened = File::open(path).at("opening", path)?;
-        if !is_output(opened).map_err(|error| Error::refused(format!("it is not readable as a tar: {error}")))? {
+        // What the reader says of something else is that something's own bytes, control characters and all.
+        let not_a_tar = |error: std::io::Error| match error.raw_os_error() {
+            Some(_) => Error::io("reading", path, error),
+            None => Error::refused("it is not readable as a tar")
+                .hint("it takes what moby build --format tar wrote, not compressed"),
+        };
+        if !is_output(opened).map_err(not_a_tar)? {
             return Err(Error::refused("it is no root file system that was built: no entry says which image it is of")
                 .hint("it takes what moby build --format tar wrote, not compressed"));
         }

@@ -164,11 +164,15 @@ fn flash(code: &Path, template: &Path, state: &Path) -> Result<Firmware> {
     let name = template.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let variables = state.join(format!("uefi-{name}"));
     if !variables.exists() {
-        fs::copy(template, &variables).at("copying UEFI variables to", &variables)?;
-        let mut permissions = fs::metadata(&variables).at("reading", &variables)?.permissions();
-        // The template belongs to the system and may be read-only; the copy is written by the guest.
-        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
-        fs::set_permissions(&variables, permissions).at("changing the mode of", &variables)?;
+        // Whole or not at all: half of it would be taken for the machine's own ever after. The template belongs to the
+        // system and may be read-only; the copy has mode 0600 and is written by the guest.
+        let mut from = fs::File::open(template).at("opening", template)?;
+        let mut copy = || {
+            let mut file = tempfile::NamedTempFile::new_in(state)?;
+            std::io::copy(&mut from, file.as_file_mut())?;
+            file.persist(&variables).map_err(|error| error.error)
+        };
+        copy().at("copying UEFI variables to", &variables)?;
     }
     Ok(Firmware::Flash { code: code.to_owned(), variables })
 }
@@ -188,6 +192,11 @@ mod tests {
         fs::write(dir.path().join("MY_VARS.fd"), "v").unwrap();
         let Firmware::Flash { variables, .. } = given(&code, &state).unwrap() else { panic!("no flash") };
         assert_eq!(fs::read(&variables).unwrap(), b"v");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&variables.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        // A file whose reading fails: nothing is left that would be taken for variables.
+        assert!(flash(&code, Path::new("/proc/self/mem"), &state).is_err());
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
         fs::write(&variables, "changed").unwrap();
         given(&code, &state).unwrap();
         assert_eq!(fs::read(&variables).unwrap(), b"changed");

@@ -97,8 +97,9 @@ pub fn watch(qemu: &Qemu, arguments: &[OsString], options: &Options, ui: &Ui) ->
 fn outcome(status: ExitStatus, verdict: Option<Verdict>, timed_out: Option<Duration>, ui: &Ui) -> Result<i32> {
     if let Some(limit) = timed_out {
         return Err(Error::failed(format!(
-            "the machine did not end within {} seconds and was stopped",
-            limit.as_secs()
+            "the machine did not end within {} second{} and was stopped",
+            limit.as_secs(),
+            if limit.as_secs() == 1 { "" } else { "s" }
         ))
         .hint("give more time with --timeout, or look at the console above for what it waits for"));
     }

@@ -1,7 +1,7 @@
 //! Signatures into an image that is there.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub fn attach(image: &Path, requests: Requests, to: &Path) -> Result<Vec<String>
         let message = signing.message(unsigned.digest()).context(&name)?;
         done.push(Done { program, signed: unsigned.attach_for(signing.certificate(), &message)? });
     }
-    rewrite(image, to, |file| {
+    rewrite(&opened, to, |file| {
         for Done { program, signed } in &done {
             patch(file, to, program.offset, signed)?;
         }
@@ -81,7 +81,7 @@ pub fn sign(image: &Path, signing: &Signing, to: &Path) -> Result<Vec<String>> {
         let message = signing.message(unsigned.digest()).context(&name)?;
         done.push(Done { signed: unsigned.attach_for(signing.certificate(), &message)?, program });
     }
-    rewrite(image, to, |file| {
+    rewrite(&opened, to, |file| {
         for Done { program, signed } in &done {
             let size = Source::size(signed);
             if let (Some((start, length)), Some(path)) = (program.partition, &program.path)
@@ -144,11 +144,15 @@ impl Write for Head {
 fn zeros_behind(image: &Image, program: &Program, size: u64) -> Result<bool> {
     let mut reader = image.reader();
     reader.seek(SeekFrom::Start(program.offset + size)).at("reading", image.path())?;
-    let mut bytes = Vec::new();
-    // A signature has a few KiB.
-    let rest = (program.size - size).min(1 << 20);
-    io::Read::read_to_end(&mut io::Read::take(&mut reader, rest), &mut bytes).at("reading", image.path())?;
-    Ok(bytes.iter().all(|byte| *byte == 0))
+    let mut rest = reader.take(program.size.saturating_sub(size));
+    let mut buffer = vec![0; BLOCK];
+    loop {
+        match rest.read(&mut buffer).at("reading", image.path())? {
+            0 => return Ok(true),
+            count if !crate::formats::disk::is_zero(&buffer[..count]) => return Ok(false),
+            _ => {}
+        }
+    }
 }
 
 fn patch(file: &File, path: &Path, offset: u64, signed: &Signed) -> Result<()> {
@@ -158,10 +162,12 @@ fn patch(file: &File, path: &Path, offset: u64, signed: &Signed) -> Result<()> {
     Ok(())
 }
 
-/// A changed copy of an image under its own or another name, whole or not at all. Holes stay holes.
-fn rewrite(image: &Path, to: &Path, change: impl FnOnce(&File) -> Result<()>) -> Result<PathBuf> {
-    let from = File::open(image).at("opening", image)?;
-    let size = from.metadata().at("reading", image)?.len();
+/// A changed copy of an image under its own or another name, whole or not at all. Holes stay holes. It is a copy of the
+/// file that is open: the places of the programs are known of that one, and not of what its path may lead to by now.
+fn rewrite(image: &Image, to: &Path, change: impl FnOnce(&File) -> Result<()>) -> Result<PathBuf> {
+    let mut from = image.reader();
+    let size = from.seek(SeekFrom::End(0)).at("reading", image.path())?;
+    from.rewind().at("reading", image.path())?;
     let out = OutputFile::create(to)?;
     let file = out.file().ok_or_else(|| Error::failed("an image cannot go to standard output"))?;
     let mut buffer = vec![0; BLOCK];
@@ -169,7 +175,7 @@ fn rewrite(image: &Path, to: &Path, change: impl FnOnce(&File) -> Result<()>) ->
     while at < size {
         let count = usize::try_from(size - at).unwrap_or(usize::MAX).min(BLOCK);
         let bytes = &mut buffer[..count];
-        from.read_exact_at(bytes, at).at("reading", image)?;
+        from.read_exact(bytes).at("reading", image.path())?;
         if !crate::formats::disk::is_zero(bytes) {
             file.write_all_at(bytes, at).at("writing", to)?;
         }
@@ -178,4 +184,39 @@ fn rewrite(image: &Path, to: &Path, change: impl FnOnce(&File) -> Result<()>) ->
     file.set_len(size).at("writing", to)?;
     change(file)?;
     out.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_a_signature_is_zeros_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.efi");
+        let mut bytes = vec![0; 3 << 20];
+        bytes[..2].copy_from_slice(b"MZ");
+        let behind = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let image = Image::open(&path).unwrap();
+            let program = image.programs().unwrap().remove(0);
+            zeros_behind(&image, &program, 2).unwrap()
+        };
+        assert!(behind(&bytes));
+        *bytes.last_mut().unwrap() = 1;
+        assert!(!behind(&bytes));
+    }
+
+    #[test]
+    fn what_is_rewritten_is_what_was_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, to) = (folder.path().join("x.efi"), folder.path().join("y.efi"));
+        std::fs::write(&path, [b"MZ".as_slice(), &[7; 100_000]].concat()).unwrap();
+        let image = Image::open(&path).unwrap();
+        // Another build puts its own image there.
+        std::fs::write(folder.path().join("new"), b"MZ").unwrap();
+        std::fs::rename(folder.path().join("new"), &path).unwrap();
+        rewrite(&image, &to, |file| file.write_all_at(b"x", 2).at("writing", &to)).unwrap();
+        assert_eq!(std::fs::read(&to).unwrap(), [b"MZx".as_slice(), &[7; 99_999]].concat());
+    }
 }

@@ -56,7 +56,7 @@ impl Place {
             (None, Some(keys)) => KeyFolder::open(keys)?.file(Role::Db, "crt"),
             (None, None) => {
                 return Err(Error::usage("a signature needs a certificate, and none is named")
-                    .hint("--sign DIR for a folder of keys, or --sign-certificate FILE"));
+                    .hint("name a folder of keys: moby sign FILE --keys DIR, moby build --sign DIR"));
             }
         };
         let certificate = read_certificate(&path)?;
@@ -75,12 +75,12 @@ impl Signing {
         let certificate = place.certificate(now)?;
         let Some(keys) = &place.keys else {
             return Err(Error::usage("a signature needs a key, and none is named")
-                .hint("--sign DIR for a folder with db.key, or --sign-command for a key elsewhere"));
+                .hint("name a folder with db.key, or for a key elsewhere a command: moby build --sign-command, moby sign --command"));
         };
         let keys = KeyFolder::open(keys)?;
         if !keys.file(Role::Db, "key").exists() {
             return Err(Error::usage(format!("{} has no db.key", keys.path().display())).hint(
-                "for a key that is elsewhere: --sign-command, or --sign-prepare and moby sign attach on another day",
+                "for a key that is elsewhere: moby build --sign-command or moby sign --command; or moby build --sign-prepare, and moby sign attach on another day",
             ));
         }
         let key = keys.key(Role::Db, &certificate)?;

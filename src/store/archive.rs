@@ -4,13 +4,16 @@
 //! store: an image is named by its digest alone. An archive is read once for each of its digests; after that, it is
 //! only hashed.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 
-use super::import::{Canonical, Found};
+use super::digest::Hashing;
+use super::import::{Canonical, Found, Seen};
+use super::layout::INDEX_DEPTH;
 use super::manifest::media_type;
-use super::{Descriptor, Digest, Hasher, Index, Manifest, Store};
+use super::{Descriptor, Digest, Index, Manifest, Store};
 use crate::blueprint::{ArchiveForm, ArchiveReference, nearest};
 use crate::error::{Error, IoContext, Result};
 
@@ -18,8 +21,6 @@ use crate::error::{Error, IoContext, Result};
 const ARCHIVE_KIND: &str = "archive-1";
 /// Manifests, indexes and `index.json` have at most this many bytes.
 const DOCUMENT_LIMIT: u64 = 4 << 20;
-/// Indexes within indexes are followed this deep.
-const INDEX_DEPTH: usize = 3;
 /// Where images without a whole name come from, in their references.
 const NAMELESS: &str = "localhost/archive";
 
@@ -45,9 +46,9 @@ impl Store {
             (ArchiveForm::Oci, true) => {
                 let found = layout_index(&archive.path).map_err(said)?;
                 let image = choose(found, archive, canonical)?;
-                self.copy_layout(&archive.path, &image.descriptor, 0).map_err(said)?;
+                self.copy_layout(&archive.path, &image.descriptor, 0, &mut HashSet::new()).map_err(said)?;
                 let descriptor = self.describe(&image.descriptor.digest).map_err(said)?;
-                self.check_image(&descriptor).map_err(said)?;
+                self.check_image(&descriptor, &mut Seen::default()).map_err(said)?;
                 Found { descriptor, ..image }
             }
             (ArchiveForm::Oci, false) => {
@@ -72,17 +73,27 @@ impl Store {
 
     /// The images of an archive, all of them in the store.
     fn archive_images(&self, path: &Path) -> Result<Vec<Found>> {
-        let mut hasher = Hasher::new();
-        io::copy(&mut File::open(path).at("opening", path)?, &mut hasher).at("reading", path)?;
-        let digest = hasher.finish();
+        self.images_in(File::open(path).at("opening", path)?, path)
+    }
+
+    fn images_in(&self, mut file: impl Read + Seek + Send, path: &Path) -> Result<Vec<Found>> {
+        let digest = Hashing::new(&mut file).finish().at("reading", path)?;
         let known = self.derived(ARCHIVE_KIND, &digest).and_then(|path| std::fs::read(path).ok());
         let known = known.and_then(|bytes| serde_json::from_slice::<Vec<Found>>(&bytes).ok());
+        let mut seen = Seen::default();
         if let Some(known) = known
-            && known.iter().all(|image| self.check_image(&image.descriptor).is_ok())
+            && known.iter().all(|image| self.check_image(&image.descriptor, &mut seen).is_ok())
         {
             return Ok(known);
         }
-        let images = self.read_archive(File::open(path).at("opening", path)?)?;
+        // The same file again, and hashed again: it may be written over meanwhile, and what is noted here counts for ever.
+        file.rewind().at("reading", path)?;
+        let mut again = Hashing::new(file);
+        let images = self.read_archive(&mut again);
+        if again.finish().at("reading", path)? != digest {
+            return Err(Error::failed("it changed while it was read").hint("build again"));
+        }
+        let images = images?;
         let file = self.temporary_file()?;
         let bytes =
             serde_json::to_vec(&images).map_err(|error| Error::failed(format!("writing what is there: {error}")))?;
@@ -92,10 +103,20 @@ impl Store {
     }
 
     /// Copies what a descriptor of a layout leads to. Of an index, images that are not there are passed over: a layout
-    /// may have some platforms only.
-    fn copy_layout(&self, layout: &Path, descriptor: &Descriptor, depth: usize) -> Result<()> {
+    /// may have some platforms only. `copied` has the documents that are done.
+    fn copy_layout(
+        &self,
+        layout: &Path,
+        descriptor: &Descriptor,
+        depth: usize,
+        copied: &mut HashSet<(Digest, bool)>,
+    ) -> Result<()> {
         if depth > INDEX_DEPTH {
             return Err(Error::refused(format!("indexes within indexes, more than {INDEX_DEPTH} deep")));
+        }
+        // What failed as an attestation, whose errors do not count, fails again where it is an image.
+        if !copied.insert((descriptor.digest, is_attestation(descriptor))) {
+            return Ok(());
         }
         self.copy_blob(layout, descriptor, true)?;
         let described = self.describe(&descriptor.digest)?;
@@ -110,9 +131,9 @@ impl Store {
             |child: &&Descriptor| media_type::is_index(&child.media_type) || media_type::is_manifest(&child.media_type);
         index.manifests.iter().filter(there).filter(known).try_for_each(|child| {
             // An attestation may be of a kind that is no image; it is not needed.
-            match self.copy_layout(layout, child, depth + 1) {
-                Err(_) if child.platform.as_ref().is_some_and(|platform| platform.os == "unknown") => Ok(()),
-                copied => copied,
+            match self.copy_layout(layout, child, depth + 1, copied) {
+                Err(_) if is_attestation(child) => Ok(()),
+                result => result,
             }
         })
     }
@@ -134,6 +155,10 @@ impl Store {
         }
         writer.commit(Some(&descriptor.digest)).map(drop)
     }
+}
+
+fn is_attestation(descriptor: &Descriptor) -> bool {
+    descriptor.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
 }
 
 fn blob(layout: &Path, digest: &Digest) -> std::path::PathBuf {
@@ -200,4 +225,63 @@ fn repository(path: &Path) -> String {
     let name: String = parts.join("-").chars().take(100).collect();
     let name = name.trim_end_matches('-');
     if name.is_empty() { "image".to_string() } else { name.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, SeekFrom};
+
+    use super::*;
+
+    /// An archive that somebody writes over while it is read.
+    struct Changing {
+        now: Cursor<Vec<u8>>,
+        later: Vec<u8>,
+    }
+
+    impl Read for Changing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.now.read(buffer)
+        }
+    }
+
+    impl Seek for Changing {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.now = Cursor::new(std::mem::take(&mut self.later));
+            self.now.seek(to)
+        }
+    }
+
+    /// A Docker archive with one image of one empty layer.
+    fn archive(name: &str) -> Vec<u8> {
+        let layer = tar::Builder::new(Vec::new()).into_inner().unwrap();
+        let diff_id = Digest::of(&layer);
+        let config =
+            format!("{{\"architecture\":\"amd64\",\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"{diff_id}\"]}}}}");
+        let list = format!("[{{\"Config\":\"c.json\",\"RepoTags\":[\"{name}\"],\"Layers\":[\"l.tar\"]}}]");
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, bytes) in
+            [("l.tar", layer.as_slice()), ("c.json", config.as_bytes()), ("manifest.json", list.as_bytes())]
+        {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            builder.append_data(&mut header, path, bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn an_archive_that_changes_is_not_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (old, new) = (archive("old:1"), archive("new:1"));
+        let read = |now: &[u8], later: &[u8]| {
+            store.images_in(Changing { now: Cursor::new(now.to_vec()), later: later.to_vec() }, Path::new("x.tar"))
+        };
+        let error = read(&old, &new).unwrap_err();
+        assert!(error.message().contains("changed while it was read"), "{error}");
+        assert_eq!(read(&old, &old).unwrap()[0].names, ["old:1"]);
+        // Known now, and so not read a second time.
+        assert_eq!(read(&old, b"").unwrap()[0].names, ["old:1"]);
+    }
 }

@@ -20,11 +20,14 @@ impl Store {
     /// Whether the blob is there and has the size that its descriptor says. The content was checked when it came in.
     pub fn has_blob(&self, descriptor: &Descriptor) -> bool {
         let path = self.blob_path(&descriptor.digest);
-        let there = path.metadata().ok().filter(|m| m.is_file() && m.len() == descriptor.size);
-        if let Some(metadata) = &there {
-            mark_used(&path, metadata);
+        let Some(metadata) = path.metadata().ok().filter(|m| m.is_file()) else { return false };
+        let whole = metadata.len() == descriptor.size;
+        if whole {
+            mark_used(&path, &metadata);
+        } else {
+            self.tell_size(&path, metadata.len(), descriptor.size);
         }
-        there.is_some()
+        whole
     }
 
     /// Opens a blob for reading. Its content is not hashed again here.
@@ -48,9 +51,7 @@ impl Store {
         }
         let found = Digest::of(&bytes);
         if found != *digest {
-            self.discard_damaged(digest)?;
-            return Err(Error::refused(format!("the blob {digest} in the store is damaged: its digest is {found}"))
-                .hint("it was removed; build again to fetch it anew"));
+            return Err(self.discard_damaged(digest, &found)?);
         }
         Ok(bytes)
     }
@@ -62,14 +63,18 @@ impl Store {
             .map_err(|error| Error::refused(format!("{digest} is not what it should be: {error}")))
     }
 
-    /// Removes a blob that turned out to be damaged.
-    pub fn discard_damaged(&self, digest: &Digest) -> Result<()> {
+    /// Removes a blob that turned out to be damaged, and gives the error that says so.
+    pub fn discard_damaged(&self, digest: &Digest, found: &Digest) -> Result<Error> {
         let path = self.blob_path(digest);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io("removing the damaged blob", &path, error))
             }
-            _ => Ok(()),
+            _ => {
+                self.tell_removed(&path, digest, Some(found));
+                let message = format!("the blob {digest} in the store is damaged: its digest is {found}");
+                Ok(Error::refused(message).hint("it was removed; build again to fetch or make it anew"))
+            }
         }
     }
 

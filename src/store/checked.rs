@@ -35,6 +35,7 @@ impl Store {
         if let Some((digest, size, crc)) = note
             && checksum(&path, &mut |_| ()).at("reading", &path)? == (size, crc)
         {
+            self.took(&path, &digest);
             return Ok(Some(Checked { path, size, digest }));
         }
         if note.is_some() {
@@ -44,6 +45,12 @@ impl Store {
         Ok(None)
     }
 
+    /// Removes a derived thing and its note, if they are there.
+    pub fn remove_checked(&self, kind: &str, key: &Digest) -> Result<()> {
+        self.remove_derived(kind, key)?;
+        self.remove_derived(&note_kind(kind), key)
+    }
+
     /// Puts a finished temporary file in place as a derived thing that [`Store::checked`] finds.
     pub fn put_checked(&self, kind: &str, key: &Digest, file: tempfile::NamedTempFile) -> Result<Checked> {
         let mut hasher = Hasher::new();
@@ -51,6 +58,7 @@ impl Store {
         let digest = hasher.finish();
         let path = self.put_derived(kind, key, file)?;
         self.put_note(&note_kind(kind), key, format!("{digest} {size} {crc:08x}\n").as_bytes())?;
+        self.took(&path, &digest);
         Ok(Checked { path, size, digest })
     }
 }

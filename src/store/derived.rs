@@ -38,6 +38,7 @@ impl Store {
     /// Removes a derived thing, if it is there.
     pub fn remove_derived(&self, kind: &str, key: &Digest) -> Result<()> {
         let path = self.derived_path(kind, key);
+        self.forget(&path);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing", &path, error)),
             _ => Ok(()),

@@ -1,7 +1,7 @@
 //! SHA-256 digests, the names of everything in the store.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
@@ -49,6 +49,34 @@ impl Digest {
             *byte = u8::try_from(high << 4 | low).ok()?;
         }
         Some(Digest(bytes))
+    }
+}
+
+/// Hashes what is read through it.
+#[derive(Debug)]
+pub struct Hashing<R> {
+    inner: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Hashing<R> {
+    /// A reader of `inner` that has hashed nothing yet.
+    pub fn new(inner: R) -> Hashing<R> {
+        Hashing { inner, hasher: Hasher::new() }
+    }
+
+    /// Reads to the end. Gives the digest of everything, whoever read it.
+    pub fn finish(mut self) -> io::Result<Digest> {
+        io::copy(&mut self, &mut io::sink())?;
+        Ok(self.hasher.finish())
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
     }
 }
 

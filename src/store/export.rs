@@ -7,8 +7,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use super::digest::Hashing;
 use super::manifest::{REF_NAME, media_type};
-use super::{Descriptor, Digest, Hasher, ImageConfig, Index, Manifest, Store};
+use super::{Descriptor, Digest, ImageConfig, Index, Manifest, Store};
 use crate::error::{Error, IoContext, Result};
 
 /// Where containerd, buildkit and LinuxKit keep an image's whole name in a layout.
@@ -91,9 +92,9 @@ impl<W: Write> Archive<W> {
     /// A file of the store, hashed on its way out: an archive with damaged content must not look whole.
     fn file(&mut self, name: &str, file: File, digest: &Digest) -> Result<()> {
         let size = file.metadata().map_err(failed)?.len();
-        let mut reader = Hashing { file, hasher: Hasher::new() };
+        let mut reader = Hashing::new(file);
         self.entry(name, size, &mut reader)?;
-        let found = reader.hasher.finish();
+        let found = reader.finish().map_err(failed)?;
         if found != *digest {
             return Err(Error::refused(format!("{digest} in the store is damaged: its digest is {found}"))
                 .hint("moby cache rm removes the image; pull or build it again"));
@@ -120,18 +121,5 @@ fn failed(error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
         Err(error) => Error::io("writing", Path::new("the archive"), error),
-    }
-}
-
-struct Hashing {
-    file: File,
-    hasher: Hasher,
-}
-
-impl Read for Hashing {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
     }
 }

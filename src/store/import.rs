@@ -3,18 +3,20 @@
 //! The archive is read once, from front to back. Layers become blobs as they come; documents are understood at the end,
 //! since archives have them in any order. Limits: 100,000 entries, 4 MiB for a document.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::Path;
 
 use super::export::CONTAINERD_NAME;
+use super::inflate::{InflationLimit, decompress_within};
+use super::layout::INDEX_DEPTH;
 use super::manifest::{REF_NAME, media_type};
 use super::{Compression, Descriptor, Digest, Index, Manifest, Store};
 use crate::error::{Error, IoContext, Result};
 
 const MOST_ENTRIES: usize = 100_000;
 const DOCUMENT_LIMIT: u64 = 4 << 20;
-/// Images of one archive; more is not an archive that anybody made.
+/// Images of one archive, and names of all of them; more is not an archive that anybody made.
 const MOST_IMAGES: usize = 1000;
 
 /// An image that came out of an archive.
@@ -49,6 +51,14 @@ struct DockerImage {
     repo_tags: Option<Vec<String>>,
     #[serde(default)]
     layers: Option<Vec<String>>,
+}
+
+/// What was checked of images: nothing is checked twice, however often indexes and manifests name it.
+#[derive(Default)]
+pub(super) struct Seen {
+    documents: HashSet<Digest>,
+    /// By digest and diff ID.
+    layers: HashSet<(Digest, Digest)>,
 }
 
 /// What an archive holds.
@@ -89,13 +99,16 @@ impl Store {
             };
             found = vec![(Some(name.to_string()), descriptor.clone())];
         }
-        let mut imported = Vec::new();
+        if found.len() > MOST_IMAGES {
+            return Err(Error::refused(format!("the images of the archive have more than {MOST_IMAGES} names")));
+        }
+        let (mut imported, mut seen) = (Vec::new(), Seen::default());
         for (name, descriptor) in found {
             let Some(name) = name else {
                 return Err(Error::refused(format!("the image {} has no name in the archive", descriptor.digest))
                     .hint("give it one with --name"));
             };
-            self.check_image(&descriptor).map_err(|error| error.context(&name))?;
+            self.check_image(&descriptor, &mut seen).map_err(|error| error.context(&name))?;
             imported.push(Imported { name, descriptor });
         }
         for image in &imported {
@@ -107,16 +120,17 @@ impl Store {
     /// Brings the images of an archive into the store without giving them names. Every layer is inflated and checked.
     pub fn read_archive(&self, archive: impl Read + Send) -> Result<Vec<Found>> {
         let images = self.take_images(archive)?;
+        let mut seen = Seen::default();
         for image in &images {
             let name = image.names.first().or(image.tag.as_ref()).cloned();
             let name = name.unwrap_or_else(|| image.descriptor.digest.to_string());
-            self.check_image(&image.descriptor).map_err(|error| error.context(name.escape_debug()))?;
+            self.check_image(&image.descriptor, &mut seen).map_err(|error| error.context(name.escape_debug()))?;
         }
         Ok(images)
     }
 
     fn take_images(&self, archive: impl Read + Send) -> Result<Vec<Found>> {
-        let stream = super::decompress(archive).map_err(unreadable)?;
+        let stream = decompress_within(InflationLimit::default(), archive).map_err(unreadable)?;
         let contents = self.take_in(stream)?;
         match (&contents.index, &contents.docker) {
             (Some(index), _) => self.layout_images(index),
@@ -234,28 +248,47 @@ impl Store {
     }
 
     /// Everything of an image is there and fits together; of an index, at least one image.
-    pub(super) fn check_image(&self, descriptor: &Descriptor) -> Result<()> {
-        if media_type::is_index(&descriptor.media_type) {
-            let index: Index = self.read_json(&descriptor.digest)?;
-            let there: Vec<&Descriptor> = index.manifests.iter().filter(|child| self.has_blob(child)).collect();
-            if there.is_empty() {
-                return Err(Error::refused(format!("the archive has no image of the index {}", descriptor.digest)));
+    pub(super) fn check_image(&self, descriptor: &Descriptor, seen: &mut Seen) -> Result<()> {
+        let mut pending = Vec::new();
+        if seen.documents.insert(descriptor.digest) {
+            pending.push((descriptor.clone(), 0));
+        }
+        while let Some((descriptor, depth)) = pending.pop() {
+            if !media_type::is_index(&descriptor.media_type) {
+                self.check_manifest(&descriptor, seen)?;
+                continue;
             }
-            for child in there {
+            if depth == INDEX_DEPTH {
+                return Err(Error::refused(format!("indexes within indexes, more than {INDEX_DEPTH} deep")));
+            }
+            let index: Index = self.read_json(&descriptor.digest)?;
+            let mut empty = true;
+            for child in index.manifests.iter().filter(|child| self.has_blob(child)) {
+                empty = false;
                 // Attestations are manifests of another kind; they are kept as they are.
-                if let Ok(child) = self.describe(&child.digest) {
-                    self.check_image(&child)?;
+                if seen.documents.insert(child.digest)
+                    && let Ok(child) = self.describe(&child.digest)
+                {
+                    pending.push((child, depth + 1));
                 }
             }
-            return Ok(());
+            if empty {
+                return Err(Error::refused(format!("the archive has no image of the index {}", descriptor.digest)));
+            }
         }
+        Ok(())
+    }
+
+    fn check_manifest(&self, descriptor: &Descriptor, seen: &mut Seen) -> Result<()> {
         let (manifest, config) = self.whole_image(descriptor)?;
         for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
             if !self.has_blob(layer) {
                 let digest = layer.digest;
                 return Err(Error::refused(format!("the layer {digest} is not in the archive, or of another size")));
             }
-            self.layer(layer, diff_id)?;
+            if seen.layers.insert((layer.digest, *diff_id)) {
+                self.layer(layer, diff_id)?;
+            }
         }
         Ok(())
     }
@@ -319,4 +352,63 @@ fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> 
 
 fn unreadable(error: io::Error) -> Error {
     Error::refused(format!("the archive cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(store: &Store, document: &impl serde::Serialize, kind: &str) -> Descriptor {
+        let bytes = serde_json::to_vec(document).unwrap();
+        Descriptor::new(kind, store.put_bytes(&bytes).unwrap(), bytes.len() as u64)
+    }
+
+    fn image(store: &Store) -> Descriptor {
+        let layer = tar::Builder::new(Vec::new()).into_inner().unwrap();
+        let diff_id = store.put_bytes(&layer).unwrap();
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff_id]}
+        });
+        let config = put(store, &config, media_type::CONFIG);
+        let layers = vec![Descriptor::new(media_type::LAYER, diff_id, layer.len() as u64)];
+        let manifest = Manifest { schema_version: 2, media_type: media_type::MANIFEST.to_string(), config, layers };
+        put(store, &manifest, media_type::MANIFEST)
+    }
+
+    fn index_of(store: &Store, children: Vec<Descriptor>) -> Descriptor {
+        let index = Index { schema_version: 2, manifests: children, ..Index::default() };
+        put(store, &index, media_type::INDEX)
+    }
+
+    /// Indexes that name the one before again and again: without a memory of what was seen, 10,000^3 images.
+    #[test]
+    fn what_indexes_name_often_is_looked_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let image = image(&store);
+        let mut top = image.clone();
+        for _ in 0..INDEX_DEPTH {
+            top = index_of(&store, vec![top; 10_000]);
+        }
+        store.check_image(&top, &mut Seen::default()).unwrap();
+        let parts = store.parts_of([top.digest]);
+        assert_eq!((parts.blobs.len(), parts.layers.len()), (INDEX_DEPTH + 3, 1));
+        assert!(parts.blobs.contains(&image.digest));
+    }
+
+    #[test]
+    fn chains_of_indexes_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let image = image(&store);
+        let mut top = image.clone();
+        for _ in 0..300 {
+            top = index_of(&store, vec![top]);
+        }
+        let error = store.check_image(&top, &mut Seen::default()).unwrap_err();
+        assert!(error.message().contains("indexes within indexes, more than 3 deep"), "{error}");
+        // What is named further up, too, is not lost to the limit.
+        let deep = index_of(&store, vec![index_of(&store, vec![index_of(&store, vec![image.clone()])]), image.clone()]);
+        assert!(store.parts_of([index_of(&store, vec![deep]).digest]).blobs.contains(&image.digest));
+    }
 }

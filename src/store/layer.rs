@@ -5,6 +5,8 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::digest::Hashing;
+use super::inflate::{InflationLimit, decompress_within};
 use super::layer_index::LayerIndex;
 use super::used::mark_used;
 use super::{Descriptor, Digest, Store, tar_index};
@@ -82,9 +84,16 @@ pub fn decompress<'a>(stream: impl Read + Send + 'a) -> io::Result<Box<dyn Read 
 impl Store {
     /// Reads a layer's stream, compressed or not, to its end: inflates, hashes, indexes and writes it. Nothing is in
     /// the store until [`PendingLayer::commit`].
+    ///
+    /// # Errors
+    /// Exit status 3 for what is no tar, damaged, or inflates without measure (see `inflate.rs`).
     pub fn inflate(&self, stream: impl Read + Send) -> Result<PendingLayer> {
-        let stream =
-            decompress(stream).map_err(|error| Error::refused(format!("the layer is not readable: {error}")))?;
+        self.inflate_within(InflationLimit::default(), stream)
+    }
+
+    pub(super) fn inflate_within(&self, limit: InflationLimit, stream: impl Read + Send) -> Result<PendingLayer> {
+        let stream = decompress_within(limit, stream)
+            .map_err(|error| Error::refused(format!("the layer is not readable: {error}")))?;
         let file = self.temporary_file()?;
         let (diff_id, index) = tar_index::index_tar(stream, io::BufWriter::with_capacity(256 << 10, file.as_file()))?;
         Ok(PendingLayer { store: self.clone(), file, diff_id, index })
@@ -95,15 +104,29 @@ impl Store {
     pub fn inflated(&self, diff_id: &Digest) -> Option<Layer> {
         let index = self.layer_index(diff_id)?;
         let file = [self.derived_path(TAR_KIND, diff_id), self.blob_path(diff_id)].into_iter().find(|path| {
-            let there = path.metadata().ok().filter(|m| m.is_file() && m.len() == index.tar_size);
-            there.inspect(|metadata| mark_used(path, metadata)).is_some()
+            let Some(metadata) = path.metadata().ok().filter(|m| m.is_file()) else { return false };
+            let whole = metadata.len() == index.tar_size;
+            if whole {
+                mark_used(path, &metadata);
+            } else {
+                self.tell_size(path, metadata.len(), index.tar_size);
+            }
+            whole
         })?;
+        self.took(&file, diff_id);
         Some(Layer { diff_id: *diff_id, file: file.into(), index: Arc::new(index) })
     }
 
     /// The index of a layer, whether the layer itself is there or not.
     pub fn layer_index(&self, diff_id: &Digest) -> Option<LayerIndex> {
-        LayerIndex::decode(&std::fs::read(self.derived(INDEX_KIND, diff_id)?).ok()?)
+        let path = self.derived(INDEX_KIND, diff_id)?;
+        let index = LayerIndex::decode(&std::fs::read(&path).ok()?);
+        if index.is_none() {
+            self.tell_damaged(&path);
+            // Who cannot remove it cannot make it again either, and is told so there.
+            let _ = self.remove_derived(INDEX_KIND, diff_id);
+        }
+        index
     }
 
     /// The layer that a descriptor names: inflated already, or inflated now from its blob, whose digest is checked on
@@ -113,17 +136,11 @@ impl Store {
             return Ok(layer);
         }
         let path = self.blob_path(&descriptor.digest);
-        let mut blob = Hashing { file: self.open_blob(&descriptor.digest)?, hasher: super::Hasher::new() };
+        let mut blob = Hashing::new(self.open_blob(&descriptor.digest)?);
         let pending = self.inflate(&mut blob);
-        io::copy(&mut blob, &mut io::sink()).at("reading the blob", &path)?;
-        let found = blob.hasher.finish();
+        let found = blob.finish().at("reading the blob", &path)?;
         if found != descriptor.digest {
-            self.discard_damaged(&descriptor.digest)?;
-            return Err(Error::refused(format!(
-                "the blob {} in the store is damaged: its digest is {found}",
-                descriptor.digest
-            ))
-            .hint("it was removed; build again to fetch it anew"));
+            return Err(self.discard_damaged(&descriptor.digest, &found)?);
         }
         pending?.commit(Some(diff_id))
     }
@@ -133,8 +150,10 @@ impl Store {
     /// The index of an uncompressed tar archive that is a part of a file, such as the archive of modules in a kernel
     /// image. Its entries' offsets count from the start of that file.
     pub fn archive_in_file(&self, file: &Arc<Path>, offset: u64, size: u64, digest: &Digest) -> Result<Layer> {
-        let known = self.derived(INDEX_KIND, digest).and_then(|path| std::fs::read(path).ok());
-        let mut index = match known.and_then(|bytes| LayerIndex::decode(&bytes)) {
+        if offset == 0 && file.metadata().is_ok_and(|meta| meta.len() == size) && file.starts_with(self.root()) {
+            self.took(file, digest);
+        }
+        let mut index = match self.layer_index(digest) {
             Some(index) => index,
             None => {
                 let mut archive = File::open(file).at("opening", file)?;
@@ -164,19 +183,6 @@ impl Store {
         let file = self.temporary_file()?;
         std::fs::write(file.path(), index.encode()).at("writing", file.path())?;
         self.put_derived(INDEX_KIND, diff_id, file).map(drop)
-    }
-}
-
-struct Hashing {
-    file: File,
-    hasher: super::Hasher,
-}
-
-impl Read for Hashing {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
     }
 }
 
@@ -213,6 +219,7 @@ impl PendingLayer {
             self.store.put_derived(TAR_KIND, &self.diff_id, self.file)?
         };
         self.store.put_index(&self.diff_id, &self.index)?;
+        self.store.took(&file, &self.diff_id);
         Ok(Layer { diff_id: self.diff_id, file: file.into(), index: Arc::new(self.index) })
     }
 }

@@ -8,7 +8,7 @@ use super::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Store};
 use crate::error::{Error, Result};
 
 /// Indexes within indexes are followed this deep.
-const INDEX_DEPTH: usize = 3;
+pub(super) const INDEX_DEPTH: usize = 3;
 
 /// The blobs of an image layout.
 #[derive(Clone, Debug, Default)]

@@ -1,10 +1,11 @@
 //! What is in the store: images with what belongs to them, and everything else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::layout::INDEX_DEPTH;
 use super::manifest::media_type;
 use super::used::last_used;
 use super::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Store};
@@ -12,8 +13,6 @@ use crate::error::{Error, IoContext, Result};
 
 /// Manifests larger than this are no manifests; the limit of reading them.
 const DOCUMENT_LIMIT: u64 = 4 << 20;
-/// Indexes within indexes are followed this deep.
-const INDEX_DEPTH: usize = 3;
 /// Derived data that belongs to an image's layers; other kinds belong to nobody.
 const LAYER_KINDS: [&str; 2] = [super::layer::TAR_KIND, super::layer::INDEX_KIND];
 
@@ -82,7 +81,7 @@ impl Store {
         let mut images = Vec::new();
         for descriptor in self.read_index()?.manifests {
             let (mut parts, mut platforms) = (Parts::default(), Vec::new());
-            self.gather(&descriptor, &mut parts, &mut platforms, INDEX_DEPTH);
+            self.gather([descriptor.clone()], &mut parts, &mut platforms);
             let there: Vec<Metadata> =
                 parts.blobs.iter().filter_map(|digest| self.blob_path(digest).metadata().ok()).collect();
             let inflated = parts
@@ -105,34 +104,53 @@ impl Store {
 
     /// What digests lead to: those that are manifests or indexes with everything in them, others as they are.
     pub fn parts_of(&self, digests: impl IntoIterator<Item = Digest>) -> Parts {
-        let mut parts = Parts::default();
-        for digest in digests {
+        let named = digests.into_iter().map(|digest| {
             // Whatever it is: a document that can be read as both is none (see `registry::read_document`).
             let is_index = self.peek::<Index>(&digest).is_some_and(|index| !index.manifests.is_empty());
             let kind = if is_index { media_type::INDEX } else { media_type::MANIFEST };
-            self.gather(&Descriptor::new(kind, digest, 0), &mut parts, &mut Vec::new(), INDEX_DEPTH);
-        }
+            Descriptor::new(kind, digest, 0)
+        });
+        let mut parts = Parts::default();
+        self.gather(named, &mut parts, &mut Vec::new());
         parts
     }
 
-    /// Adds what a descriptor leads to. What is not there or cannot be read is left out: an image may be there for some
-    /// of its platforms only.
-    fn gather(&self, descriptor: &Descriptor, parts: &mut Parts, platforms: &mut Vec<Platform>, depth: usize) {
-        parts.blobs.insert(descriptor.digest);
-        if media_type::is_index(&descriptor.media_type) {
-            let Some(index) = self.peek::<Index>(&descriptor.digest).filter(|_| depth > 0) else { return };
-            for child in &index.manifests {
-                self.gather(child, parts, platforms, depth - 1);
+    /// Adds what descriptors lead to. What is not there or cannot be read is left out: an image may be there for some
+    /// of its platforms only. Every document is read once, however often indexes name it, and the shallowest first, so
+    /// that the limit of depth cuts nothing that is also named further up.
+    fn gather(&self, named: impl IntoIterator<Item = Descriptor>, parts: &mut Parts, platforms: &mut Vec<Platform>) {
+        let mut pending: VecDeque<(Descriptor, usize)> = named.into_iter().map(|named| (named, 0)).collect();
+        // What was read, by digest and by what it was read as, and whether it is a whole image.
+        let mut read: HashMap<(Digest, bool), bool> = HashMap::new();
+        while let Some((descriptor, depth)) = pending.pop_front() {
+            let is_index = media_type::is_index(&descriptor.media_type);
+            if let Some(whole) = read.get(&(descriptor.digest, is_index)) {
+                platforms.extend(descriptor.platform.filter(|_| *whole));
+                continue;
             }
-            return;
+            parts.blobs.insert(descriptor.digest);
+            let mut whole = false;
+            if !is_index {
+                let platform = self.gather_image(&descriptor.digest, parts);
+                whole = platform.is_some();
+                platforms.extend(platform.map(|said| descriptor.platform.unwrap_or(said)));
+            } else if depth < INDEX_DEPTH
+                && let Some(index) = self.peek::<Index>(&descriptor.digest)
+            {
+                pending.extend(index.manifests.into_iter().map(|child| (child, depth + 1)));
+            }
+            read.insert((descriptor.digest, is_index), whole);
         }
-        let Some(manifest) = self.peek::<Manifest>(&descriptor.digest) else { return };
+    }
+
+    /// Adds what an image has, and gives the platform that its configuration says, if that is there.
+    fn gather_image(&self, manifest: &Digest, parts: &mut Parts) -> Option<Platform> {
+        let manifest = self.peek::<Manifest>(manifest)?;
         parts.blobs.insert(manifest.config.digest);
         parts.blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
-        let Some(config) = self.peek::<ImageConfig>(&manifest.config.digest) else { return };
+        let config = self.peek::<ImageConfig>(&manifest.config.digest)?;
         parts.layers.extend(&config.rootfs.diff_ids);
-        let said = Platform { architecture: config.architecture, os: config.os, variant: None };
-        platforms.push(descriptor.platform.clone().unwrap_or(said));
+        Some(Platform { architecture: config.architecture, os: config.os, variant: None })
     }
 
     /// The digests of the layers, packed and inflated, of all images among the items, named or not.

@@ -13,17 +13,20 @@
 //!
 //! Concurrent builds share a store without harm: a blob appears by rename, when it is whole and its digest was
 //! checked; `index.json` is rewritten under a file lock, by rename too. A crash leaves at most files in `temporary/`,
-//! which are removed when they are a day old.
+//! which are removed when they are a day old. Files are synced before they get their names, folders are not: a name that
+//! a loss of power takes away is content to get or to make again, never wrong content.
 
 mod archive;
 mod blobs;
 mod checked;
 mod collect;
+mod damage;
 mod derived;
 pub mod digest;
 mod docker;
 mod export;
 mod import;
+mod inflate;
 mod layer;
 mod layer_index;
 mod layout;
@@ -61,6 +64,7 @@ use crate::error::{Error, IoContext, Result};
 pub struct Store {
     root: PathBuf,
     in_use: Arc<File>,
+    damage: Arc<damage::Damage>,
 }
 
 impl Store {
@@ -72,7 +76,7 @@ impl Store {
         }
         let root = root.canonicalize().at("opening the store", root)?;
         let in_use = Arc::new(used::open_in_use(&root)?);
-        let store = Store { root, in_use };
+        let store = Store { root, in_use, damage: Arc::default() };
         store.write_layout_file()?;
         store.remove_old_temporaries();
         Ok(store)

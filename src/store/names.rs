@@ -8,6 +8,17 @@ use crate::error::{Error, IoContext, Result};
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
+/// The annotation of names that came with an image from a registry; its value is "true".
+const PULLED: &str = "org.mobyproject.pulled";
+
+impl Descriptor {
+    /// Whether this is a name's descriptor, and the name came with an image from a registry. What was built or imported
+    /// here has it not.
+    pub fn is_pulled(&self) -> bool {
+        self.annotations.contains_key(PULLED)
+    }
+}
+
 impl Store {
     pub(super) fn write_layout_file(&self) -> Result<()> {
         let path = self.root.join("oci-layout");
@@ -29,6 +40,17 @@ impl Store {
 
     /// Gives a descriptor a name; what had the name before loses it.
     pub fn set_name(&self, name: &str, mut descriptor: Descriptor) -> Result<()> {
+        descriptor.annotations.remove(PULLED);
+        self.put_name(name, descriptor)
+    }
+
+    /// The same for an image that a registry has under this name. It is never taken for something that was built here.
+    pub(super) fn set_pulled_name(&self, name: &str, mut descriptor: Descriptor) -> Result<()> {
+        descriptor.annotations.insert(PULLED.to_string(), "true".to_string());
+        self.put_name(name, descriptor)
+    }
+
+    fn put_name(&self, name: &str, mut descriptor: Descriptor) -> Result<()> {
         descriptor.annotations.insert(REF_NAME.to_string(), name.to_string());
         self.update_index(|index| {
             index.manifests.retain(|d| d.annotations.get(REF_NAME).is_none_or(|n| n != name));
@@ -86,6 +108,20 @@ impl Store {
 mod tests {
     use super::super::Digest;
     use super::*;
+
+    #[test]
+    fn what_was_pulled_is_told_from_what_was_built() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let descriptor = Descriptor::new(media_type::MANIFEST, Digest::of(b"x"), 1);
+        store.set_pulled_name("app:1-amd64", descriptor).unwrap();
+        let pulled = store.named("app:1-amd64").unwrap().unwrap();
+        assert!(pulled.is_pulled());
+        // Building or importing it makes it one's own, even from the pulled name's descriptor.
+        store.set_name("app:1-amd64", pulled).unwrap();
+        assert!(!store.named("app:1-amd64").unwrap().unwrap().is_pulled());
+        assert_eq!(store.names().unwrap().len(), 1);
+    }
 
     #[test]
     fn concurrent_names_are_all_kept() {

@@ -5,25 +5,38 @@
 //! are refused by name. (The tar crate hands out PAX sparse files as if they were plain ones, and reads extension
 //! headers of any size into memory; so its header decoding is used, its iterator is not.)
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use tar::{EntryType, Header};
 
-use super::layer_index::{Entry, EntryKind, LayerIndex, Xattrs};
+use super::layer_index::{Entry, EntryKind, LayerIndex};
 use super::{Digest, Hasher};
 use crate::error::{Error, Result};
 
-/// A long name or a PAX header larger than this is no honest layer: the kernel's paths end at 4096 bytes, its
-/// extended attributes at 64 KiB each.
+/// A long name or a PAX header larger than this is no honest layer: Linux's paths end at 4096 bytes, its extended
+/// attributes at 64 KiB each. Such a header is in memory whole, one at a time.
 const EXTENSION_LIMIT: u64 = 1 << 20;
 /// Longest path taken, in bytes. Linux's own limit for one system call is 4096.
 const PATH_LIMIT: usize = 4096;
-/// More entries than any file system image holds; bounds the memory that a hostile layer can claim.
-const ENTRY_LIMIT: usize = 8 << 20;
+/// Longest target of a symbolic link: Linux's `PATH_MAX` without its zero byte.
+const TARGET_LIMIT: usize = 4095;
+/// Longest name and value of an extended attribute (Linux's include/uapi/linux/limits.h).
+const XATTR_NAME_LIMIT: usize = 255;
+const XATTR_VALUE_LIMIT: usize = 64 << 10;
+/// What the index of one layer may take in memory, in bytes: entries with their paths, targets and extended attributes.
+/// Two million files with names of a hundred bytes; without this, a few megabytes of compressed headers would become
+/// any number of gigabytes.
+const INDEX_LIMIT: usize = 512 << 20;
 const BLOCK: u64 = 512;
 
 /// Reads `stream` to its end, writes every byte to `copy`, and returns the digest of the whole with its index.
 pub fn index_tar(stream: impl Read, copy: impl Write) -> Result<(Digest, LayerIndex)> {
+    index_within(INDEX_LIMIT, stream, copy)
+}
+
+fn index_within(limit: usize, stream: impl Read, copy: impl Write) -> Result<(Digest, LayerIndex)> {
+    let mut taken = 0usize;
     let mut tar = Tar { stream, copy, hasher: Hasher::new(), position: 0, buffer: vec![0; 64 << 10] };
     let mut entries = Vec::new();
     let mut extensions = Extensions::default();
@@ -32,16 +45,23 @@ pub fn index_tar(stream: impl Read, copy: impl Write) -> Result<(Digest, LayerIn
         match header.entry_type() {
             EntryType::GNULongName => extensions.path = Some(trim(tar.extension(size)?)),
             EntryType::GNULongLink => extensions.link = Some(trim(tar.extension(size)?)),
-            EntryType::XHeader => extensions.read_pax(&tar.extension(size)?).map_err(|what| tar.bad(what))?,
+            EntryType::XHeader => {
+                extensions.read_pax(&tar.extension(size)?).map_err(|what| tar.bad(what))?;
+                // An entry may have any number of such headers.
+                if taken.saturating_add(extensions.xattr_bytes) > limit {
+                    return Err(tar.too_much(limit));
+                }
+            }
             // Global headers carry comments (git archive); nothing in them is about a file.
             EntryType::XGlobalHeader => drop(tar.extension(size)?),
             kind => {
                 let extensions = std::mem::take(&mut extensions);
                 if let Some(entry) = tar.entry(&header, kind, size, extensions)? {
+                    taken = taken.saturating_add(entry.memory());
+                    if taken > limit {
+                        return Err(tar.too_much(limit));
+                    }
                     entries.push(entry);
-                }
-                if entries.len() > ENTRY_LIMIT {
-                    return Err(tar.bad(format!("more than {ENTRY_LIMIT} entries")));
                 }
             }
         }
@@ -61,6 +81,11 @@ struct Tar<R, W> {
 impl<R: Read, W: Write> Tar<R, W> {
     fn bad(&self, what: impl std::fmt::Display) -> Error {
         Error::refused(format!("the tar is not readable at byte {}: {what}", self.position))
+    }
+
+    fn too_much(&self, limit: usize) -> Error {
+        self.bad(format!("its names, links and extended attributes take more than {} MiB", limit >> 20))
+            .hint("divide the layer into several")
     }
 
     /// Reads up to `limit` bytes of the stream, keeps and hashes them. 0 at the end.
@@ -157,10 +182,17 @@ impl<R: Read, W: Write> Tar<R, W> {
         let gid = number(header.gid(), &fields.gid, extensions.gid, "group")?;
         let mode = number(header.mode().map(u64::from), &fields.mode, None, "mode")? & 0o7777;
         let mtime = extensions.mtime.unwrap_or_else(|| header.mtime().map_or(0, u64::cast_signed));
-        let device = |value: io::Result<Option<u32>>| value.ok().flatten().unwrap_or(0);
-        let (major, minor) = (device(header.device_major()), device(header.device_minor()));
-        let target =
-            || raw_link.clone().filter(|link| !link.is_empty()).ok_or_else(|| self.bad("a link without a target"));
+        let target = || {
+            let link = raw_link.clone().filter(|link| !link.is_empty());
+            let link = link.ok_or_else(|| self.bad("a link without a target"))?;
+            if link.len() > TARGET_LIMIT || link.contains(&0) {
+                return Err(self.bad(format!(
+                    "the target of the link \"{}\" has more than {TARGET_LIMIT} bytes, or a zero byte",
+                    path.escape_ascii()
+                )));
+            }
+            Ok(link)
+        };
         // Old tar marks a folder by a slash at the end of a regular file's name.
         let is_folder = kind == EntryType::Directory || (kind.is_file() && raw_path.ends_with(b"/"));
         let mut carried = size;
@@ -181,8 +213,14 @@ impl<R: Read, W: Write> Tar<R, W> {
                 carried = 0;
                 EntryKind::HardLink(clean_path(&target()?).map_err(|what| self.bad(what))?)
             }
-            EntryType::Char => EntryKind::CharacterDevice { major, minor },
-            EntryType::Block => EntryKind::BlockDevice { major, minor },
+            EntryType::Char | EntryType::Block => {
+                let (major, minor) = device(header)
+                    .map_err(|what| self.bad(format!("the device \"{}\" has {what}", path.escape_ascii())))?;
+                match kind {
+                    EntryType::Char => EntryKind::CharacterDevice { major, minor },
+                    _ => EntryKind::BlockDevice { major, minor },
+                }
+            }
             EntryType::Fifo => EntryKind::Fifo,
             other => {
                 return Err(self.bad(format!(
@@ -194,7 +232,8 @@ impl<R: Read, W: Write> Tar<R, W> {
         };
         self.read_exact(carried, |_| {})?;
         self.padding(carried)?;
-        Ok(Some(Entry { path, mode, uid, gid, mtime, xattrs: extensions.xattrs, kind }))
+        let xattrs = extensions.xattrs.into_iter().collect();
+        Ok(Some(Entry { path, mode, uid, gid, mtime, xattrs, kind }))
     }
 
     /// What follows the end mark belongs to the layer's digest too.
@@ -204,10 +243,51 @@ impl<R: Read, W: Write> Tar<R, W> {
     }
 }
 
+impl Entry {
+    /// Bytes that it takes in memory, what the allocator adds left out.
+    fn memory(&self) -> usize {
+        let target = match &self.kind {
+            EntryKind::Symlink(target) | EntryKind::HardLink(target) => target.len(),
+            _ => 0,
+        };
+        let xattrs: usize = self.xattrs.iter().map(|(name, value)| xattr_memory(name, value)).sum();
+        size_of::<Entry>() + self.path.len() + target + xattrs
+    }
+}
+
+fn xattr_memory(name: &[u8], value: &[u8]) -> usize {
+    size_of::<(Vec<u8>, Vec<u8>)>() + name.len() + value.len()
+}
+
+/// The numbers of a device. Those that cannot be read are none: 0:0 is what overlayfs takes for a removed file.
+fn device(header: &Header) -> Result<(u32, u32), String> {
+    let fields = match (header.as_ustar(), header.as_gnu()) {
+        (Some(ustar), _) => Some((&ustar.dev_major, &ustar.dev_minor)),
+        (_, Some(gnu)) => Some((&gnu.dev_major, &gnu.dev_minor)),
+        // Old tar has no place for them.
+        (None, None) => None,
+    };
+    let (major, minor) = fields.ok_or("no device numbers")?;
+    let number = |field: &[u8; 8], value: io::Result<Option<u32>>, what: &str| {
+        // Writers that have nothing to say leave the field blank.
+        if field.iter().all(|b| matches!(b, 0 | b' ')) {
+            return Ok(0);
+        }
+        match value {
+            Ok(Some(value)) => Ok(value),
+            _ => Err(format!("the unreadable {what} number \"{}\"", field.escape_ascii())),
+        }
+    };
+    Ok((number(major, header.device_major(), "major")?, number(minor, header.device_minor(), "minor")?))
+}
+
 /// An error of the stream that the tar comes from: damaged compression is the content's fault, not the system's.
 fn stream_error(position: u64, error: io::Error) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(inner) => Error::new(inner.exit(), inner.message()),
+        Some(inner) => match (Error::new(inner.exit(), inner.message()), inner.hint_text()) {
+            (error, Some(hint)) => error.hint(hint),
+            (error, None) => error,
+        },
         None => Error::refused(format!("the layer's compressed data is damaged after {position} bytes: {error}")),
     }
 }
@@ -221,7 +301,9 @@ struct Extensions {
     gid: Option<u64>,
     mtime: Option<i64>,
     sparse: bool,
-    xattrs: Xattrs,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What they take in memory.
+    xattr_bytes: usize,
 }
 
 impl Extensions {
@@ -265,9 +347,18 @@ impl Extensions {
             _ if key.starts_with(b"GNU.sparse.") => self.sparse = true,
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.").filter(|name| !name.is_empty()) {
-                    self.xattrs.retain(|(known, _)| known != name);
-                    self.xattrs.push((name.to_vec(), value.to_vec()));
-                    self.xattrs.sort();
+                    if name.len() > XATTR_NAME_LIMIT || value.len() > XATTR_VALUE_LIMIT {
+                        return Err(format!(
+                            "an extended attribute with a name of {} and a value of {} bytes, more than Linux's \
+                             {XATTR_NAME_LIMIT} and {XATTR_VALUE_LIMIT}",
+                            name.len(),
+                            value.len()
+                        ));
+                    }
+                    self.xattr_bytes += xattr_memory(name, value);
+                    if let Some(known) = self.xattrs.insert(name.to_vec(), value.to_vec()) {
+                        self.xattr_bytes -= xattr_memory(name, &known);
+                    }
                 }
             }
         }
@@ -386,6 +477,83 @@ mod tests {
             let error = index_tar(tar.as_slice(), io::sink()).unwrap_err();
             assert!(error.message().contains(expected), "{expected}: {error}");
         }
+    }
+
+    #[test]
+    fn more_than_linux_has_is_refused() {
+        let xattr = |name: usize, value: usize| {
+            archive(|b| {
+                let name = format!("SCHILY.xattr.{}", "n".repeat(name));
+                b.append_pax_extensions([(name.as_str(), vec![1; value].as_slice())]).unwrap();
+                add(b, "a", EntryType::Regular, b"");
+            })
+        };
+        let link = |length: usize| {
+            archive(|b| {
+                let mut header = Header::new_gnu();
+                header.set_entry_type(EntryType::Symlink);
+                header.set_size(0);
+                b.append_link(&mut header, "a", "t".repeat(length)).unwrap();
+            })
+        };
+        let device = |major: &[u8; 8]| {
+            archive(|b| {
+                let mut header = Header::new_gnu();
+                header.set_entry_type(EntryType::Char);
+                header.set_size(0);
+                header.as_gnu_mut().unwrap().dev_major = *major;
+                header.set_device_minor(1).unwrap();
+                b.append_data(&mut header, "a", io::empty()).unwrap();
+            })
+        };
+        for good in [xattr(255, 64 << 10), link(4095), device(b"0000005\0")] {
+            index_tar(good.as_slice(), io::sink()).unwrap();
+        }
+        for (bad, part) in [
+            (xattr(256, 1), "a name of 256"),
+            (xattr(1, (64 << 10) + 1), "a value of 65537"),
+            (link(4096), "more than 4095"),
+            (device(b"9999999\0"), "unreadable major number \"9999999"),
+        ] {
+            let error = index_tar(bad.as_slice(), io::sink()).unwrap_err();
+            assert!(error.message().contains(part), "{part}: {error}");
+        }
+        let (_, index) = index_tar(device(b"0000005\0").as_slice(), io::sink()).unwrap();
+        assert_eq!(index.entries[0].kind, EntryKind::CharacterDevice { major: 5, minor: 1 });
+    }
+
+    /// Memory is bounded by what an index takes, wherever it is: names, attributes of many entries or of one.
+    #[test]
+    fn an_index_has_a_limit() {
+        const LIMIT: usize = 1 << 20;
+        let pax = |builder: &mut tar::Builder<Vec<u8>>, number: usize| {
+            let name = format!("SCHILY.xattr.user.{number}");
+            builder.append_pax_extensions([(name.as_str(), [7; 10_000].as_slice())]).unwrap();
+        };
+        let name = "n".repeat(90);
+        let many = |count: usize| {
+            archive(|b| (0..count).for_each(|number| add(b, &format!("{number}{name}"), EntryType::Regular, b"")))
+        };
+        assert_eq!(index_within(LIMIT, many(3000).as_slice(), io::sink()).unwrap().1.entries.len(), 3000);
+        for tar in [
+            many(6000),
+            archive(|b| {
+                for number in 0..120 {
+                    pax(b, 0);
+                    add(b, &number.to_string(), EntryType::Regular, b"");
+                }
+            }),
+            archive(|b| (0..120).for_each(|number| pax(b, number))),
+        ] {
+            let error = index_within(LIMIT, tar.as_slice(), io::sink()).unwrap_err();
+            assert!(error.message().contains("take more than 1 MiB"), "{error}");
+        }
+        // The same attribute again and again is one.
+        let again = archive(|b| {
+            (0..120).for_each(|_| pax(b, 0));
+            add(b, "a", EntryType::Regular, b"");
+        });
+        assert_eq!(index_within(LIMIT, again.as_slice(), io::sink()).unwrap().1.entries[0].xattrs.len(), 1);
     }
 
     proptest::proptest! {

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use super::sample::{Memory, Sector, disk};
+use super::sample::{Memory, Sector, disk, disk_with_data};
 use super::slots::complete::{Completed, complete};
 use super::slots::layout::{Layout, SLOTS, Tries};
+use super::slots::reset::{RESET, request};
 use super::slots::stage::stage;
 use super::slots::table::Table;
 use super::slots::verity::Superblock;
@@ -155,6 +156,44 @@ fn refusals_write_nothing() {
     let third = Memory::new(disk(3, "moby_1+3.efi"));
     refused(&machine, &third, &hash_of(&second), "still on trial");
     refused(&machine, &second, &running, "in slot B already, as moby_2+3.efi");
+}
+
+/// Another program of the machine writes the partition table between the steps of an update.
+#[test]
+fn a_reset_of_the_data_during_an_update_stays() {
+    let before = Memory::new(disk_with_data(1, "moby_1.efi"));
+    let running = hash_of(&before);
+    let image = Memory::new(disk(2, "moby_1+3.efi"));
+    for step in 0..5 {
+        let whole = before.with([]);
+        let mut lines = 0;
+        let staged = stage(&whole, &image, Some(&running), &mut |_| {
+            if lines == step {
+                assert_eq!(request(&whole).unwrap(), 6);
+            }
+            lines += 1;
+        });
+        assert_eq!((staged.unwrap().name.as_str(), lines), ("moby_2+3.efi", 5));
+        let name = |disk: &Memory, number| Table::read_first(disk).unwrap().get(number).unwrap().name;
+        assert_eq!((name(&whole, 6).as_str(), name(&whole, 4).as_str()), (RESET, "root-B"), "{step}");
+        assert_eq!(bootable(&whole, &running, 1), 2);
+        // The table is whole at every moment, whoever wrote it last.
+        let log = whole.log.borrow().clone();
+        let mut seen = false;
+        for count in 0..=log.len() {
+            let near = |at: usize| log.get(at).is_none_or(Option::is_none);
+            if !(count.saturating_sub(1)..count + 2).any(near) && !count.is_multiple_of(97) {
+                continue;
+            }
+            for seed in 0..3 {
+                let disk = cut(&before, &log, count, seed);
+                let reset = name(&disk, 6) == RESET;
+                assert!(reset || !seen || seed > 0, "{step}: the reset is gone again");
+                seen |= reset && seed == 0;
+            }
+        }
+        assert!(seen);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Disks with two slots for tests, as the builder lays them out, with roots of a few blocks.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::{self, Cursor};
 use std::sync::Arc;
@@ -24,18 +24,19 @@ pub struct Memory {
     written: RefCell<BTreeMap<u64, [u8; 512]>>,
     /// Every write as sectors; `None` is a flush.
     pub log: RefCell<Vec<Option<Sector>>>,
+    locked: Cell<bool>,
 }
 
 impl Memory {
     pub fn new(base: Arc<Vec<u8>>) -> Memory {
-        Memory { base, written: RefCell::default(), log: RefCell::default() }
+        Memory { base, written: RefCell::default(), log: RefCell::default(), locked: Cell::default() }
     }
 
     /// The same disk with these sectors written to it.
     pub fn with(&self, sectors: impl IntoIterator<Item = (u64, [u8; 512])>) -> Memory {
         let mut written = self.written.borrow().clone();
         written.extend(sectors);
-        Memory { base: Arc::clone(&self.base), written: RefCell::new(written), log: RefCell::default() }
+        Memory { written: RefCell::new(written), ..Memory::new(Arc::clone(&self.base)) }
     }
 }
 
@@ -82,10 +83,29 @@ impl Device for Memory {
     }
 
     fn forget(&self, _: u64, _: u64) {}
+
+    fn lock(&self) -> io::Result<()> {
+        assert!(!self.locked.replace(true), "locked twice");
+        Ok(())
+    }
+
+    fn unlock(&self) {
+        assert!(self.locked.replace(false));
+    }
 }
 
 /// An image of a version: the name of the kernel image is the builder's unless another is given.
 pub fn disk(version: u8, name: &str) -> Arc<Vec<u8>> {
+    disk_with(version, name, Vec::new())
+}
+
+/// As [`disk`], with a data partition.
+pub fn disk_with_data(version: u8, name: &str) -> Arc<Vec<u8>> {
+    let data = gpt::Partition::new(gpt::LINUX_DATA, "kept", Arc::new(Vec::new()));
+    disk_with(version, name, vec![gpt::Partition { size: 1 << 20, ..data }])
+}
+
+fn disk_with(version: u8, name: &str, more: Vec<gpt::Partition>) -> Arc<Vec<u8>> {
     let (root, tree, hash) = root(version);
     let line = format!("roothash={} version={version}", hex(&hash));
     let size = 70_000 + usize::from(version) * 1000;
@@ -105,13 +125,14 @@ pub fn disk(version: u8, name: &str) -> Arc<Vec<u8>> {
         ..gpt::Partition::new(kind, name, Arc::new(content))
     };
     let (kind, tree_kind) = (gpt::ROOT_X86_64, gpt::ROOT_X86_64_VERITY);
-    let partitions = vec![
+    let mut partitions = vec![
         gpt::Partition::new(gpt::EFI_SYSTEM, "ESP", Arc::new(esp)),
         partition(kind, "root-A", Some(guid(0)), 1 << 20, root),
         partition(tree_kind, "root-verity-A", Some(guid(16)), 1 << 20, tree),
         partition(kind, "_empty", None, 1 << 20, Vec::new()),
         partition(tree_kind, "_empty", None, 1 << 20, Vec::new()),
     ];
+    partitions.extend(more);
     let disk = gpt::Disk::new(partitions, gpt::Options::default()).unwrap();
     let mut bytes = Vec::new();
     disk.write_to(&mut bytes).unwrap();

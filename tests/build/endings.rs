@@ -68,18 +68,20 @@ fn a_layer_that_vanished_is_asked_for_again() {
     old_outputs_are_left(&place);
 }
 
-/// Damage that shows only while the output is written: the inflated layer has the right length and a wrong byte.
+/// Damage that shows only while the output is written: the inflated layer has the right length and a wrong byte. Here
+/// the blob that it would be made of again is damaged too.
 #[test]
 fn damage_in_the_middle_of_an_output_leaves_the_old_one() {
     for format in ["tar", "docker", "kernel+initrd", "tar-kernel-initrd"] {
-        let (place, _) = lonely();
+        let (place, layers) = lonely();
         place.build(&["-f", "tar", "--dir", "first", "app.yml"]).well();
         with_old_outputs(&place);
         for entry in std::fs::read_dir(place.path("store/derived/layer-1")).unwrap() {
             flip(&entry.unwrap().path(), 800_000);
         }
+        flip(&place.store.blob_path(&layers[0].digest), 1000);
         let ended = place.build(&["-f", format, "app.yml"]);
-        ended.with(3, &[format, "store/derived/layer-1/", "is damaged", "remove that file"]);
+        ended.with(4, &["store/derived/layer-1/", "store/blobs/sha256/", "is damaged", "app.yml:1:8", UNREACHABLE]);
         old_outputs_are_left(&place);
     }
 }
@@ -108,7 +110,12 @@ fn status_2_is_for_wrong_use_and_wrong_blueprints() {
         (&["key.yml"][..], &["key.yml:1:1", "onboot"][..]),
         (&["missing.yml"], &["missing.yml"]),
         (&["-f", "tar"], &["no blueprint"]),
+        (&["store"], &["store is a folder, not a blueprint"]),
         (&["-f", "floppy", "key.yml"], &["unknown format \"floppy\"", "tar-kernel-initrd"]),
+        (&["-f", "raw-eif", "key.yml"], &["unknown format \"raw-eif\"", "did you mean raw-efi?"]),
+        (&["--name", "../x", "key.yml"], &["--name \"../x\" is no base name", "--dir"]),
+        (&["--name", "", "key.yml"], &["--name \"\" is no base name", "--dir"]),
+        (&["--dir", "key.yml/below", "everything.yml"], &["key.yml is to be a folder, but it is a file", "--dir"]),
         (&["-f", "kernel+initrd", "-o", "x", "kernel.yml"], &["-o takes one format"]),
         (&["-f", "tar,docker", "-o", "-", "kernel.yml"], &["-o takes one format"]),
         (&["kernel.yml"], &["no file \"bzImge\"", "kernel: binary", "did you mean \"bzImage\"?"]),
@@ -122,13 +129,65 @@ fn status_2_is_for_wrong_use_and_wrong_blueprints() {
     ] {
         place.build(arguments).with(2, words);
     }
-    for arguments in
-        [&["--compression", "zstd:40", "everything.yml"][..], &["--no-such-flag"], &["--arch", "vax", "x.yml"]]
-    {
+    for (arguments, word) in [
+        (&["--compression", "zstd:40", "everything.yml"][..], "tip: compressions are none, gzip[:1-9] and zstd[:1-19]"),
+        (&["--no-such-flag"], "unexpected argument"),
+        (&["--size", "1X", "x.yml"], "a number of MiB"),
+    ] {
         let ended = place.build(arguments);
         assert_eq!(ended.status, Some(2), "{}", ended.err);
+        assert!(ended.err.contains(word), "{}", ended.err);
     }
+    let ended = place.moby(["build", "--arch", "vax", "x.yml"]);
+    assert_eq!(ended.status, Some(2), "{}", ended.err);
+    assert!(ended.err.contains("tip: architectures are amd64 and arm64"), "{}", ended.err);
     assert_eq!(place.names("images-out"), ["dir.tar"]);
+}
+
+#[test]
+fn status_2_is_for_files_that_are_not_there() {
+    let place = Place::new();
+    place.write("web-efi.img", "");
+    place.write("images-out/only-efi.img", "");
+    for arguments in [
+        &["check", "wbe-efi.img"][..],
+        &["verify", "wbe-efi.img", "--lock", "web.lock"],
+        &["measure", "wbe-efi.img"],
+        &["sign", "wbe-efi.img", "--keys", "keys"],
+        &["sign", "attach", "wbe-efi.img", "--signatures", "requests"],
+        &["update", "show", "--disk", "wbe-efi.img"],
+        &["cache", "import", "wbe-efi.img"],
+    ] {
+        place.moby(arguments).with(2, &["there is no file wbe-efi.img", "did you mean web-efi.img?"]);
+    }
+    place.moby(["check", "only-efi.img"]).with(2, &["did you mean images-out/only-efi.img?"]);
+    place.moby(["keys", "show", "keys"]).with(2, &["there is no file keys", "moby keys generate keys"]);
+}
+
+/// Flags are those of the verb that was called.
+#[test]
+fn a_signature_without_a_key_says_how_to_name_one() {
+    let place = Place::new();
+    place.write("x.efi", "");
+    place.moby(["sign", "x.efi"]).with(2, &["none is named", "moby sign FILE --keys DIR"]);
+}
+
+/// As nobody, since everything is readable to root.
+#[test]
+fn what_may_not_be_read_is_not_said_to_be_unwritable() {
+    let place = Place::new();
+    place.write("secret.yml", "init: []\n");
+    std::fs::set_permissions(place.path("secret.yml"), PermissionsExt::from_mode(0o000)).unwrap();
+    let program = place.path("moby");
+    std::fs::copy(env!("CARGO_BIN_EXE_moby"), &program).unwrap();
+    let mut command = std::process::Command::new(&program);
+    command.args(["build", "secret.yml"]).current_dir(place.path("")).env("MOBY_CACHE", place.store.root());
+    if rustix::process::geteuid().is_root() {
+        std::fs::set_permissions(place.path(""), PermissionsExt::from_mode(0o755)).unwrap();
+        give_away(place.store.root());
+        command.uid(65534).gid(65534);
+    }
+    Ended::of(command.output().unwrap()).with(1, &["secret.yml: Permission denied", "readable"]);
 }
 
 /// Layers that no honest tool writes.
@@ -235,6 +294,37 @@ fn a_standard_output_that_is_full_or_closed_is_an_error() {
     let ended = Ended::of(child.wait_with_output().unwrap());
     assert_eq!(ended.status, Some(1), "{}", ended.err);
     assert!(ended.err.starts_with("error: ") || ended.err.contains("\nerror: "), "{}", ended.err);
+}
+
+/// `moby ... | head` has what it wanted.
+#[test]
+fn a_reader_that_has_read_enough_is_no_error() {
+    let (place, _) = lonely();
+    for arguments in
+        [&["schema", "blueprint"][..], &["build", "-f", "list"], &["cache", "ls"], &["build", "--dry-run", "app.yml"]]
+    {
+        let mut child = place.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = Ended::of(child.wait_with_output().unwrap()).well();
+        assert_eq!(ended.err, "", "{arguments:?}");
+    }
+}
+
+/// Scripts that set a variable to nothing mean that it is not set.
+#[test]
+fn an_empty_moby_cache_is_none() {
+    let place = Place::new();
+    let ended = Ended::of(place.command(["cache", "ls"]).env("MOBY_CACHE", "").output().unwrap()).well();
+    assert_eq!(ended.err, "");
+    assert!(place.path(".cache/moby/oci-layout").exists());
+}
+
+#[test]
+fn timings_lie_beside_the_one_output() {
+    let (place, _) = lonely();
+    place.build(&["--timings", "-o", "out/x.tar", "app.yml"]).well();
+    assert_eq!(place.names("out"), ["app-timings.html", "app-timings.json", "x.tar"]);
+    assert!(!place.path("images-out").exists());
 }
 
 /// An image whose configuration and layers do not belong together.

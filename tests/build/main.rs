@@ -17,6 +17,7 @@ mod server;
 mod components;
 mod concurrency;
 mod contents;
+mod damage;
 mod endings;
 mod full_disk;
 mod images;

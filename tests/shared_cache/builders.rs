@@ -42,14 +42,18 @@ pub fn build(place: &Place, arguments: &[&str]) -> (Timings, String) {
     let mut command = place.command(["build", "--arch", "amd64", "--timings", "-f", "kernel+initrd"]);
     command.args(arguments).arg("at.yml").env("PATH", "/nonexistent");
     let ended = Ended::of(command.output().unwrap()).well();
-    let timings = serde_json::from_slice(&place.read("images-out/at-timings.json")).unwrap();
-    (Timings(timings), ended.err)
+    (Timings::read(place), ended.err)
 }
 
 /// What `--timings` says.
 pub struct Timings(Value);
 
 impl Timings {
+    /// Of the last build.
+    pub fn read(place: &Place) -> Timings {
+        Timings(serde_json::from_slice(&place.read("images-out/at-timings.json")).unwrap())
+    }
+
     pub fn made(&self, stage: &str) -> u64 {
         self.0["stages"][stage]["made"].as_u64().unwrap_or(0)
     }

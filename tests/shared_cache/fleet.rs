@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::builders::{build, from, machine, names, same, to};
+use crate::builders::{Timings, build, from, machine, names, same, to};
 use crate::place::{Ended, Place};
 use crate::process::DebianRegistry;
 
@@ -56,18 +56,85 @@ fn components_need_a_lock_or_trust() {
     assert!(names(&small).iter().all(|(name, _)| name.starts_with("cpio-3-")));
 }
 
+/// A component with a program of its own.
+fn program(place: &Place, folder: &str, name: &str, more: &str) {
+    let recipe = format!("image: {name}\ncargo: {{path: source, package: tool, binary: tool}}\n{more}");
+    place.write(&format!("{folder}/build.yml"), recipe);
+    place.write(
+        &format!("{folder}/source/Cargo.toml"),
+        "[package]\nname = \"tool\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+    );
+    let lock = "version = 4\n\n[[package]]\nname = \"tool\"\nversion = \"0.1.0\"\n";
+    place.write(&format!("{folder}/source/Cargo.lock"), lock);
+    place.write(&format!("{folder}/source/src/main.rs"), "fn main() { println!(\"tool\") }\n");
+}
+
+/// A loader that a lock names comes out of the cache like what the blueprint names: nothing is compiled or downloaded,
+/// and nothing is taken on trust.
+#[test]
+fn locked_loaders_come_from_the_cache() {
+    let arch = moby::Arch::host().unwrap().to_string();
+    let with_loaders = || {
+        let place = machine("x");
+        for loader in moby::lock::LOADERS {
+            let name = loader.strip_prefix("components/").unwrap();
+            place.write(&format!("{loader}/build.yml"), format!("image: {name}\nfiles: [{{path: /x, contents: x}}]\n"));
+        }
+        // The one that this format needs is compiled.
+        program(&place, "components/stage1", "stage1", "files: [{path: /init, contents: init, mode: \"0755\"}]\n");
+        place
+    };
+    let (first, second, third) = (with_loaders(), with_loaders(), with_loaders());
+    let cache = first.path("cache");
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let mut lock = first.command(["lock", "--loaders", "--arch", &arch, "at.yml"]);
+    Ended::of(lock.env("HOME", &home).output().unwrap()).well();
+    let build = |place: &Place, arguments: &[&str]| {
+        let mut command = place.command(["build", "--arch", &arch, "--timings", "-f", "kernel+squashfs", "--locked"]);
+        command.args(arguments).arg("at.yml").env("PATH", "/nonexistent").env("HOME", "/nonexistent");
+        Ended::of(command.output().unwrap())
+    };
+    build(&first, &[&to(&cache)]).well();
+    let manifest = {
+        let text = String::from_utf8(first.read("at.lock")).unwrap();
+        let lock = moby::lock::LockFile::parse("at.lock", text).unwrap();
+        lock.loaders["docker.io/moby/stage1"].platforms[&moby::Arch::host().unwrap()].manifest.unwrap()
+    };
+    assert!(names(&cache).iter().any(|(name, _)| *name == format!("image-{}", manifest.hex())));
+    second.write("at.lock", first.read("at.lock"));
+    let ended = build(&second, &["--offline", &from(&cache)]).well();
+    Timings::read(&second).nothing_made();
+    assert!(!ended.err.contains("warning") && !ended.err.contains("nothing vouches"), "{}", ended.err);
+    for name in ["at-kernel", "at-initrd.img", "at-cmdline", "at-squashfs.img"] {
+        let path = format!("images-out/{name}");
+        assert!(first.read(&path) == second.read(&path), "{name}");
+    }
+    // Another image in its place is not what the lock names, though the cache is trusted: it is made here.
+    let tag = format!("image-{}", manifest.hex());
+    let path = cache.join("index.json");
+    let mut index: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let entries = index["manifests"].as_array_mut().unwrap();
+    let is = |entry: &serde_json::Value, name: &str| entry["annotations"].to_string().contains(name);
+    let other = entries.iter().find(|entry| is(entry, "image-") && !is(entry, &tag)).unwrap()["digest"].clone();
+    entries.iter_mut().find(|entry| is(entry, &tag)).unwrap()["digest"] = other;
+    std::fs::write(&path, index.to_string()).unwrap();
+    third.write("at.lock", first.read("at.lock"));
+    let mut command = third.command(["build", "--arch", &arch, "--timings", "-f", "kernel+squashfs", "--locked"]);
+    command.args(["--offline", &format!("{},trust=components", from(&cache)), "at.yml"]).env("HOME", &home);
+    let ended = Ended::of(command.output().unwrap()).well();
+    assert!(
+        ended.err.contains("has an image of moby/stage1") && ended.err.contains("nothing vouches"),
+        "{}",
+        ended.err
+    );
+    assert_eq!(Timings::read(&third).made("component"), 1, "{}", ended.err);
+    assert!(first.read("images-out/at-initrd.img") == third.read("images-out/at-initrd.img"));
+}
+
 /// A component with a program needs a compiler once in the fleet.
 #[test]
 fn a_program_is_compiled_once() {
-    let program = |place: &Place| {
-        place.write("tool/build.yml", "image: tool\ncargo: {path: source, package: tool, binary: tool}\n");
-        place.write(
-            "tool/source/Cargo.toml",
-            "[package]\nname = \"tool\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
-        );
-        place.write("tool/source/Cargo.lock", "version = 4\n\n[[package]]\nname = \"tool\"\nversion = \"0.1.0\"\n");
-        place.write("tool/source/src/main.rs", "fn main() { println!(\"tool\") }\n");
-    };
+    let program = |place: &Place| program(place, "tool", "tool", "");
     let (first, second) = (Place::in_target(), Place::in_target());
     program(&first);
     program(&second);

@@ -21,6 +21,7 @@ mod process;
 mod server;
 
 mod builders;
+mod file_systems;
 mod fleet;
 mod lies;
 mod network;

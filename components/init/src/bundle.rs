@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::error::{Doing, Failure, Result};
 use crate::mount_options::MountOptions;
-use crate::mounts::mount_words;
+use crate::mounts::{mount_through, mount_words};
 use crate::netlink::{Interface, Network};
 
 /// A runtime.json is small; a bigger file than this is no such file.
@@ -74,6 +74,24 @@ pub struct Bundle {
     runtime: RuntimeFile,
 }
 
+/// Where something is mounted.
+#[derive(Debug)]
+enum Target {
+    /// In the machine.
+    Path(PathBuf),
+    /// Inside the container: the folder below the mount.
+    Inside(OwnedFd),
+}
+
+impl Target {
+    fn path(&self) -> PathBuf {
+        match self {
+            Target::Path(path) => path.clone(),
+            Target::Inside(folder) => PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())),
+        }
+    }
+}
+
 impl Bundle {
     /// Reads runtime.json; a bundle without one has nothing to prepare.
     pub fn read(path: &Path) -> Result<Bundle> {
@@ -89,10 +107,23 @@ impl Bundle {
         Ok(Bundle { path: path.to_owned(), runtime })
     }
 
-    /// Mounts, then folders, then control groups.
+    /// Mounts, then folders, then control groups. When something fails nothing stays mounted: services are prepared
+    /// again and again until it works.
     pub fn prepare(&self) -> Result<()> {
+        let mut made = Vec::new();
+        let result = self.prepare_all(&mut made);
+        if result.is_err() {
+            for target in made.iter().rev() {
+                let _ = unmount(target.path(), UnmountFlags::DETACH);
+            }
+        }
+        result
+    }
+
+    /// `made` gets every new mount.
+    fn prepare_all(&self, made: &mut Vec<Target>) -> Result<()> {
         for mount in self.runtime.mounts.iter().flatten() {
-            self.mount(mount)?;
+            made.extend(self.mount(mount)?);
         }
         for folder in self.runtime.mkdir.iter().flatten() {
             self.folder(folder)?;
@@ -131,7 +162,8 @@ impl Bundle {
         }
     }
 
-    fn mount(&self, mount: &Mount) -> Result<()> {
+    /// Gives the place of a new mount.
+    fn mount(&self, mount: &Mount) -> Result<Option<Target>> {
         let words = mount.options.clone().unwrap_or_default();
         let kind = mount.kind.as_deref().unwrap_or_default();
         let mut source = mount.source.clone().unwrap_or_default();
@@ -150,6 +182,8 @@ impl Bundle {
                 fs::create_dir_all(folder).at("creating", Path::new(folder))?;
             }
         }
+        // Words alone change a mount that is there.
+        let new = options.bind || !options.remount && !kind.is_empty();
         if mount.destination.starts_with('/') {
             let target = Path::new(&mount.destination);
             let file = options.bind && fs::metadata(&source).is_ok_and(|metadata| !metadata.is_dir());
@@ -158,11 +192,16 @@ impl Bundle {
             } else if !target.exists() {
                 fs::File::create(target).at("creating", target)?;
             }
-            return mount_words(&source, target, kind, &words);
+            mount_words(&source, target, kind, &words)?;
+            return Ok(new.then(|| Target::Path(target.to_owned())));
         }
-        let folder = self.folder(&mount.destination)?;
-        // Through the descriptor, so that a link inside the container cannot lead out of it.
-        mount_words(&source, Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())), kind, &words)
+        // Through descriptors, so that a link inside the container cannot lead out of it.
+        let below = Target::Inside(self.folder(&mount.destination)?);
+        let mut above = None;
+        mount_through(&source, &below.path(), kind, &words, || {
+            Ok(above.insert(Target::Inside(self.folder(&mount.destination)?)).path())
+        })?;
+        Ok(new.then_some(below))
     }
 
     /// Makes a folder and what is missing above it: an absolute path in the machine, a relative one in the
@@ -315,6 +354,71 @@ mod tests {
         folder_in(&root, Path::new("up/c/../../../d")).unwrap();
         assert!(root.join("srv/a/b").is_dir() && root.join("c").is_dir() && root.join("d").is_dir());
         fs::remove_dir_all(root).unwrap();
+    }
+
+    fn mounts_below(folder: &Path) -> Vec<String> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let lines = mounts.lines().filter(|line| line.contains(folder.to_str().unwrap()));
+        lines.map(str::to_owned).collect()
+    }
+
+    /// Mounts are for root.
+    fn can_mount(folder: &Path) -> bool {
+        let done = rustix::mount::mount("tmpfs", folder, "tmpfs", rustix::mount::MountFlags::empty(), None);
+        done.is_ok() && unmount(folder, UnmountFlags::DETACH).is_ok()
+    }
+
+    fn bundle(name: &str, mounts: &str) -> Bundle {
+        let path = std::env::temp_dir().join(format!("moby-init-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(path.join("rootfs")).unwrap();
+        let mounts = mounts.replace("BUNDLE", path.to_str().unwrap());
+        fs::write(path.join("runtime.json"), format!("{{\"mounts\": [{mounts}]}}")).unwrap();
+        Bundle::read(&path).unwrap()
+    }
+
+    #[test]
+    fn a_failure_leaves_no_mounts() {
+        let last = [
+            // No such kind of file system.
+            r#"{"destination": "BUNDLE/d", "type": "moby-none", "source": "x"}"#,
+            // Nothing to bind.
+            r#"{"destination": "BUNDLE/missing/e", "type": "bind", "source": "none-such", "options": ["ro"]}"#,
+        ];
+        for last in last {
+            let bundle = bundle(
+                "leak",
+                &format!(
+                    r#"{{"destination": "BUNDLE/a", "type": "tmpfs", "source": "tmpfs"}},
+                    {{"destination": "BUNDLE/a", "options": ["remount", "private"]}},
+                    {{"destination": "inside", "type": "tmpfs", "source": "tmpfs", "options": ["ro", "private"]}},
+                    {{"destination": "BUNDLE/b", "type": "bind", "source": "rootfs", "options": ["ro"]}}, {last}"#
+                ),
+            );
+            if can_mount(&bundle.path) {
+                for _ in 0..3 {
+                    assert!(bundle.prepare().is_err());
+                }
+                assert_eq!(mounts_below(&bundle.path), [""; 0]);
+            }
+            fs::remove_dir_all(&bundle.path).unwrap();
+        }
+    }
+
+    #[test]
+    fn options_of_mounts_inside_of_the_container() {
+        let bundle = bundle(
+            "inside",
+            r#"{"destination": "in/side", "type": "bind", "source": "rootfs", "options": ["ro", "private"]}"#,
+        );
+        if can_mount(&bundle.path) {
+            let done = bundle.prepare();
+            let mounts = mounts_below(&bundle.path);
+            let _ = unmount(bundle.path.join("rootfs/in/side"), UnmountFlags::DETACH);
+            done.unwrap();
+            assert!(matches!(mounts.as_slice(), [one] if one.contains(" ro,")), "{mounts:?}");
+        }
+        fs::remove_dir_all(&bundle.path).unwrap();
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub fn start(
     let pids = Path::new(STATE);
     fs::create_dir_all(pids).at("creating", pids)?;
     let pid_file = pids.join(format!("{id}.pid"));
+    supervisor.forget_exits();
     let Ok(created) = supervisor.run(&mut runtime.create(id, &bundle.path, &pid_file)?, Some(log))? else {
         return Ok(Err(Interrupted));
     };
@@ -72,8 +73,7 @@ pub fn delete(supervisor: &mut Supervisor, runtime: &OciRuntime, id: &str) {
 
 /// The last line that the runtime wrote, which says why; the whole is in the log.
 fn last_words(log: &LogPlace) -> String {
-    let text = fs::read(log.folder.join(format!("{}.log", log.name))).unwrap_or_default();
-    match String::from_utf8_lossy(&text).lines().rfind(|line| !line.trim().is_empty()) {
+    match String::from_utf8_lossy(&log.end()).lines().rfind(|line| !line.trim().is_empty()) {
         Some(line) => format!(" ({})", line.trim().chars().take(300).collect::<String>()),
         None => String::new(),
     }

@@ -49,7 +49,8 @@ impl KernelOptions {
     pub fn parse(line: &str) -> KernelOptions {
         let mut options = KernelOptions::default();
         for word in words(line) {
-            let (key, value) = word.split_once('=').unwrap_or((word, ""));
+            let word = unquoted(word);
+            let (key, value) = word.split_once('=').map_or((word, ""), |(key, value)| (key, unquoted(value)));
             let known = match (key, value) {
                 ("moby.runtime", name) if !name.is_empty() && !name.contains('/') => {
                     options.runtime = Some(name.to_owned());
@@ -101,19 +102,16 @@ impl KernelOptions {
 /// `-` and `_` are one character in module names.
 pub fn module_parameters(line: &str, module: &str) -> String {
     let wanted = module.replace('-', "_");
-    let mut parameters = String::new();
+    let mut parameters = Vec::new();
     for word in words(line) {
         let dot = word.find('.').filter(|dot| word.find('=').is_none_or(|equals| *dot < equals));
         if let Some((name, parameter)) = dot.and_then(|dot| Some((word.get(..dot)?, word.get(dot + 1..)?)))
             && name.replace('-', "_") == wanted
         {
-            if !parameters.is_empty() {
-                parameters.push(' ');
-            }
-            parameters.push_str(parameter);
+            parameters.push(parameter);
         }
     }
-    parameters
+    parameters.join(" ")
 }
 
 /// The words before ` -- ` (what follows is for init's arguments). A quoted part may hold spaces.
@@ -125,6 +123,11 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
     })
     .filter(|word| !word.is_empty())
     .take_while(|word| *word != "--")
+}
+
+/// As the kernel does: quotes around a whole word or a whole value are not part of it.
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').map_or(text, |text| text.strip_suffix('"').unwrap_or(text))
 }
 
 fn ending(value: &str) -> Option<Ending> {
@@ -166,6 +169,15 @@ mod tests {
         let options =
             KernelOptions::parse("moby.onfailure=halt moby.onfailure=continue moby.console=quiet moby.console=all");
         assert_eq!(options, KernelOptions::default());
+    }
+
+    #[test]
+    fn quotes_belong_to_no_value() {
+        let options = KernelOptions::parse(
+            "x=\"moby.exit=halt y\" \"moby.exit=poweroff\" moby.onfailure=\"halt\" console=\"ttyS0,9600\" moby.console=\"a b\"",
+        );
+        assert_eq!((options.exit, options.on_failure), (Some(Ending::PowerOff), Some(Ending::Halt)));
+        assert_eq!((options.consoles, options.unknown.len()), (vec!["ttyS0".to_owned()], 1));
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! What containers print: to bounded files, and line by line to the console.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{Errno, read};
@@ -11,9 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::console::print_line;
 use crate::error::{Doing, Result};
-
-/// A log is at most this long; then it becomes NAME.1, of which one is kept. LinuxKit's logwrite has the same size.
-const LOG_BYTES: u64 = 1 << 20;
+use crate::log_file::LogFile;
 
 /// A line for the console is cut here; the file has all of it.
 const LINE_BYTES: usize = 4096;
@@ -36,7 +32,7 @@ pub struct LogPlace {
 #[derive(Debug)]
 pub struct Stream {
     pipe: OwnedFd,
-    log: Log,
+    log: LogFile,
     console: Option<String>,
     line: Vec<u8>,
 }
@@ -44,7 +40,6 @@ pub struct Stream {
 impl LogPlace {
     /// Pipes for standard output and standard error: our ends, and the container's.
     pub fn open(&self) -> Result<([Stream; 2], [OwnedFd; 2])> {
-        fs::create_dir_all(&self.folder).at("creating", &self.folder)?;
         let (output, output_end) = self.stream("out.log")?;
         let (error, error_end) = self.stream("log")?;
         Ok(([output, error], [output_end, error_end]))
@@ -53,8 +48,16 @@ impl LogPlace {
     fn stream(&self, suffix: &str) -> Result<(Stream, OwnedFd)> {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).doing("making a pipe")?;
         fcntl_setfl(&ours, OFlags::NONBLOCK).doing("setting up a pipe")?;
-        let log = Log::new(self.folder.join(format!("{}.{suffix}", self.name)));
-        Ok((Stream { pipe: ours, log, console: self.console.clone(), line: Vec::new() }, theirs))
+        Ok((Stream { pipe: ours, log: self.file(suffix), console: self.console.clone(), line: Vec::new() }, theirs))
+    }
+
+    fn file(&self, suffix: &str) -> LogFile {
+        LogFile::new(&self.folder, format!("{}.{suffix}", self.name))
+    }
+
+    /// The end of what was written to standard error.
+    pub fn end(&self) -> Vec<u8> {
+        self.file("log").end()
     }
 }
 
@@ -112,48 +115,14 @@ impl Stream {
     }
 }
 
-/// A log file that turns over when it is full.
-#[derive(Debug)]
-struct Log {
-    path: PathBuf,
-    file: Option<File>,
-    length: u64,
-}
-
-impl Log {
-    fn new(path: PathBuf) -> Log {
-        Log { path, file: None, length: 0 }
-    }
-
-    /// Appends. A log that cannot be written (a full /var) is tried again with the next output: what a container
-    /// prints must not stop the container.
-    fn write(&mut self, bytes: &[u8]) {
-        if self.length >= LOG_BYTES {
-            let mut old = self.path.clone().into_os_string();
-            old.push(".1");
-            let _ = fs::rename(&self.path, Path::new(&old));
-            self.file = None;
-        }
-        if self.file.is_none() {
-            let Ok(file) = OpenOptions::new().create(true).append(true).open(&self.path) else { return };
-            self.length = file.metadata().map_or(0, |metadata| metadata.len());
-            self.file = Some(file);
-        }
-        if let Some(file) = &mut self.file {
-            match file.write_all(bytes) {
-                Ok(()) => self.length += bytes.len() as u64,
-                Err(_) => self.file = None,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn place(test: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("moby-init-{test}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().canonicalize().unwrap().join(format!("moby-init-{test}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         folder
     }
@@ -170,20 +139,6 @@ mod tests {
         assert!(!output.drain() && !error.drain());
         assert_eq!(fs::read(folder.join("redis.out.log")).unwrap(), b"out\n");
         assert_eq!(fs::read(folder.join("redis.log")).unwrap(), b"err\n");
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_full_log_turns_over() {
-        let folder = place("turn");
-        fs::create_dir_all(&folder).unwrap();
-        let mut log = Log::new(folder.join("a.log"));
-        for round in 0..3_u8 {
-            log.write(&vec![b'0' + round; LOG_BYTES as usize]);
-        }
-        assert_eq!(fs::read(folder.join("a.log")).unwrap().first(), Some(&b'2'));
-        assert_eq!(fs::read(folder.join("a.log.1")).unwrap().first(), Some(&b'1'));
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -10,6 +10,7 @@ mod dhcp;
 mod error;
 mod host;
 mod kernel_options;
+mod log_file;
 mod logs;
 mod modules;
 mod mount_options;

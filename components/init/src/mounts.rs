@@ -3,10 +3,11 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_remount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+    mount_remount, unmount,
 };
 
 use crate::console::say;
@@ -14,8 +15,20 @@ use crate::error::{Doing, Failure, Result};
 use crate::mount_options::MountOptions;
 
 /// Mounts `source` on `target`. `words` are mount options; a bind mount gets its flags in a second step, as the
-/// kernel asks for, and the propagation comes last.
+/// kernel asks for, and the propagation comes last. What fails leaves no mount behind.
 pub fn mount_words(source: &str, target: &Path, kind: &str, words: &[String]) -> Result<()> {
+    mount_through(source, target, kind, words, || Ok(target.to_owned()))
+}
+
+/// As [`mount_words`], where `target` is a path by which only the first mount can be made: that of a descriptor, which
+/// goes on to mean the folder below. `mounted` gives the path of what is mounted there then.
+pub fn mount_through(
+    source: &str,
+    target: &Path,
+    kind: &str,
+    words: &[String],
+    mounted: impl FnOnce() -> Result<PathBuf>,
+) -> Result<()> {
     let options = MountOptions::parse(words.iter().map(String::as_str));
     let data = CString::new(options.data.as_str())
         .map_err(|_| Failure::new(format!("mounting {}: an option holds a zero byte", target.display())))?;
@@ -25,9 +38,6 @@ pub fn mount_words(source: &str, target: &Path, kind: &str, words: &[String]) ->
             false => mount_bind(source, target),
         }
         .doing(format_args!("binding {source} to {}", target.display()))?;
-        if !options.flags.is_empty() {
-            mount_remount(target, MountFlags::BIND | options.flags, "").at("setting the options of", target)?;
-        }
     } else if options.remount {
         // `remount,private` alone is LinuxKit's way to write "make private".
         if !options.flags.is_empty() || !options.data.is_empty() || options.propagation.is_none() {
@@ -38,10 +48,26 @@ pub fn mount_words(source: &str, target: &Path, kind: &str, words: &[String]) ->
         mount(source, target, kind, options.flags, data)
             .doing(format_args!("mounting {kind} on {}", target.display()))?;
     }
-    match options.propagation {
-        Some(propagation) => mount_change(target, propagation).at("setting the propagation of", target),
-        None => Ok(()),
+    let flags = options.flags;
+    let second = || {
+        let bind_flags = options.bind && !flags.is_empty();
+        if !bind_flags && options.propagation.is_none() {
+            return Ok(());
+        }
+        let mounted = mounted()?;
+        if bind_flags {
+            mount_remount(&mounted, MountFlags::BIND | flags, "").at("setting the options of", &mounted)?;
+        }
+        match options.propagation {
+            Some(propagation) => mount_change(&mounted, propagation).at("setting the propagation of", &mounted),
+            None => Ok(()),
+        }
+    };
+    let result = second();
+    if result.is_err() && (options.bind || !options.remount && !kind.is_empty()) {
+        let _ = unmount(target, UnmountFlags::DETACH);
     }
+    result
 }
 
 /// As [`mount_words`] with the options in one string.

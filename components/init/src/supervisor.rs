@@ -133,7 +133,14 @@ impl Supervisor {
         Ok(self.wait_for(pid))
     }
 
-    /// Remembers how `pid`, which a program of ours has started, ends, until it is asked for.
+    /// Forgets the exits of processes that nobody watches. To be called before a program is started that makes a process
+    /// to [`Supervisor::watch`]: an orphan that had the same number and ended long ago must not be taken for it.
+    pub fn forget_exits(&mut self) {
+        self.exits.clear();
+    }
+
+    /// Remembers how `pid`, which a program of ours has started, ends, until it is asked for. It may have ended since
+    /// [`Supervisor::forget_exits`].
     pub fn watch(&mut self, pid: Pid) {
         let at = self.exits.iter().position(|(known, _)| *known == pid);
         let exit = at.and_then(|at| self.exits.remove(at)).map(|(_, exit)| exit);
@@ -267,6 +274,13 @@ impl Supervisor {
         }
     }
 
+    fn keep(&mut self, pid: Pid, exit: Exit) {
+        self.exits.push_back((pid, exit));
+        if self.exits.len() > KEPT_EXITS {
+            self.exits.pop_front();
+        }
+    }
+
     /// Collects every child that has ended. Returns whether any child is left.
     fn reap(&mut self) -> bool {
         loop {
@@ -281,15 +295,54 @@ impl Supervisor {
                         *place = Some(exit);
                         continue;
                     }
-                    self.exits.push_back((pid, exit));
-                    if self.exits.len() > KEPT_EXITS {
-                        self.exits.pop_front();
-                    }
+                    self.keep(pid, exit);
                 }
                 Ok(None) => return true,
                 Err(Errno::INTR) => {}
                 Err(_) => return false,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn supervisor() -> Supervisor {
+        let signals = std::fs::File::open("/dev/null").unwrap().into();
+        Supervisor {
+            signals,
+            devices: None,
+            buttons: Vec::new(),
+            streams: Vec::new(),
+            watched: HashMap::new(),
+            exits: VecDeque::new(),
+            request: None,
+        }
+    }
+
+    #[test]
+    fn numbers_of_processes_come_again() {
+        let mut supervisor = supervisor();
+        let pid = Pid::from_raw(77).unwrap();
+        supervisor.keep(pid, Exit::Status(3));
+        supervisor.forget_exits();
+        supervisor.watch(pid);
+        assert_eq!(supervisor.take_exit(pid), None);
+        // The container's own end, between its creation and the watch, counts.
+        let pid = Pid::from_raw(78).unwrap();
+        supervisor.forget_exits();
+        supervisor.keep(pid, Exit::Signal(9));
+        supervisor.watch(pid);
+        assert_eq!(supervisor.take_exit(pid), Some(Exit::Signal(9)));
+        assert_eq!(supervisor.take_exit(pid), None);
+    }
+
+    #[test]
+    fn orphans_do_not_pile_up() {
+        let mut supervisor = supervisor();
+        (1..1000).filter_map(Pid::from_raw).for_each(|pid| supervisor.keep(pid, Exit::Status(0)));
+        assert_eq!(supervisor.exits.len(), KEPT_EXITS);
     }
 }

@@ -31,12 +31,21 @@ impl Source {
                 name => Ok(Source::Device(name.to_owned())),
             };
         }
-        // systemd puts quotes around the identifier in fstab; the kernel does not take them.
         let (kind, name) = value.split_once('=').unwrap_or((value, ""));
         if name.is_empty() {
             return Err("is none of PARTUUID=, PARTLABEL=, UUID=, LABEL= and /dev/NAME".to_owned());
         }
+        if name.starts_with('"') {
+            return Err("has quotes that the kernel does not take away; put them around the whole value".to_owned());
+        }
         match kind {
+            // `PARTNROFF=`, which the kernel has: a partition has a GUID of its own, and two ways to name it are one too many.
+            "PARTUUID" if name.contains('/') => {
+                Err("names a partition by the number of another: give its own GUID".to_owned())
+            }
+            "PARTUUID" if !name.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') => {
+                Err("is not made of hexadecimal digits and -".to_owned())
+            }
             "PARTUUID" => Ok(Source::PartitionUuid(name.to_ascii_lowercase())),
             "PARTLABEL" => Ok(Source::PartitionLabel(name.to_owned())),
             "UUID" => Ok(Source::Uuid(name.to_ascii_lowercase())),
@@ -104,6 +113,11 @@ mod tests {
         assert_eq!(Source::parse("LABEL=My=Disk"), Ok(Source::Label("My=Disk".to_owned())));
         assert_eq!(Source::parse("/dev/cciss/c0d0"), Ok(Source::Device("cciss/c0d0".to_owned())));
         for wrong in ["", "LABEL", "LABEL=", "sda1", "8:1", "/dev/", "/dev/../x", "/dev/disk/by-uuid/1", "NFS=x"] {
+            assert!(Source::parse(wrong).is_err(), "{wrong}");
+        }
+        // Words that the kernel or others take: waiting for a device of that name would tell nothing.
+        for wrong in ["PARTUUID=ab-1/PARTNROFF=1", "PARTUUID=\"ab-1\"", "PARTUUID=kept", "LABEL=\"x\"", "UUID=\"1-2\""]
+        {
             assert!(Source::parse(wrong).is_err(), "{wrong}");
         }
     }

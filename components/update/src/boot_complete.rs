@@ -1,6 +1,6 @@
 //! `boot-complete`: marks the boot as good once what it waits for is good.
 
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
@@ -18,6 +18,8 @@ const FAILED: &str = "/run/moby/onboot.failed";
 /// How long a check may take to become good.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const BETWEEN: Duration = Duration::from_secs(1);
+/// An update has the EFI system partition while it is written: that is no reason to call the boot a bad one.
+const UPDATE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Arguments {
@@ -73,7 +75,8 @@ fn wait(arguments: &Arguments) -> Result<()> {
         return Err(Failure::new(format!("not a good boot: {}", failed.trim().replace('\n', ", "))));
     }
     sleep(arguments.after);
-    let deadline = Instant::now() + arguments.timeout;
+    // One that is beyond what a clock can tell never comes.
+    let deadline = Instant::now().checked_add(arguments.timeout);
     for address in &arguments.connect {
         until(deadline, || connect(address))?;
     }
@@ -83,11 +86,11 @@ fn wait(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn until(deadline: Instant, mut good: impl FnMut() -> Result<()>) -> Result<()> {
+fn until(deadline: Option<Instant>, mut good: impl FnMut() -> Result<()>) -> Result<()> {
     loop {
         match good() {
             Ok(()) => return Ok(()),
-            Err(failure) if Instant::now() >= deadline => {
+            Err(failure) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
                 return Err(Failure::new(format!("not a good boot: {failure}")));
             }
             Err(_) => sleep(BETWEEN),
@@ -96,9 +99,21 @@ fn until(deadline: Instant, mut good: impl FnMut() -> Result<()>) -> Result<()> 
 }
 
 fn connect(address: &str) -> Result<()> {
-    let mut addresses = address.to_socket_addrs().doing(format_args!("looking up {address}"))?;
-    let first = addresses.next().ok_or_else(|| Failure::new(format!("{address} has no address")))?;
-    TcpStream::connect_timeout(&first, Duration::from_secs(5)).map(drop).doing(format_args!("connecting to {address}"))
+    let addresses = address.to_socket_addrs().doing(format_args!("looking up {address}"))?;
+    connect_to_any(address, addresses)
+}
+
+/// One address that answers is enough: `localhost` is `::1` too, and a service may be at 127.0.0.1 alone.
+fn connect_to_any(name: &str, addresses: impl Iterator<Item = SocketAddr>) -> Result<()> {
+    let mut result = Err(Failure::new(format!("{name} has no address")));
+    for address in addresses {
+        let connection = TcpStream::connect_timeout(&address, Duration::from_secs(5));
+        result = connection.map(drop).doing(format_args!("connecting to {name} ({address})"));
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
 fn check(program: &str, arguments: &[String]) -> Result<()> {
@@ -112,7 +127,7 @@ fn check(program: &str, arguments: &[String]) -> Result<()> {
 fn mark() -> Result<()> {
     let running = machine::running()?;
     let disk = Disk::of_running(&running)?;
-    let claims = disk.claim(&[ESP])?;
+    let claims = disk.claim(&[ESP], UPDATE)?;
     let completed = complete(&disk.device, &running)?;
     drop(claims);
     match completed {
@@ -125,6 +140,7 @@ fn mark() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
 
     fn words(line: &str) -> Vec<String> {
         line.split(' ').map(str::to_owned).collect()
@@ -145,12 +161,31 @@ mod tests {
     fn checks_are_tried_until_they_are_good() {
         let mut left = 1;
         let later = Instant::now() + Duration::from_secs(20);
-        until(later, || {
+        until(Some(later), || {
             left -= 1;
             if left < 0 { Ok(()) } else { Err(Failure::new("not yet")) }
         })
         .unwrap();
-        assert!(until(Instant::now(), || check("/bin/false", &[])).is_err());
-        assert!(until(Instant::now(), || check("/bin/true", &[])).is_ok());
+        let now = Some(Instant::now());
+        assert!(until(now, || check("/bin/false", &[])).is_err());
+        assert!(until(now, || check("/bin/true", &[])).is_ok());
+        assert!(until(None, || check("/bin/true", &[])).is_ok());
+    }
+
+    #[test]
+    fn times_without_an_end() {
+        let parsed = parse(&words("--timeout 18446744073709551615")).unwrap();
+        assert_eq!(Instant::now().checked_add(parsed.timeout), None);
+    }
+
+    #[test]
+    fn every_address_is_tried() {
+        let (open, closed) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let [open_address, closed_address] = [&open, &closed].map(|listener| listener.local_addr().unwrap());
+        drop(closed);
+        assert!(connect_to_any("x", [closed_address, open_address].into_iter()).is_ok());
+        let failure = connect_to_any("x", [closed_address].into_iter()).unwrap_err();
+        assert!(failure.to_string().contains(&closed_address.to_string()), "{failure}");
+        assert!(connect_to_any("x", [].into_iter()).is_err());
     }
 }

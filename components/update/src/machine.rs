@@ -1,8 +1,11 @@
 //! The running machine: its root hash, the disk that its root is on, and keeping others away from what is changed.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -10,12 +13,14 @@ use crate::slots::bytes::swap_guid;
 use crate::slots::device::FileDevice;
 use crate::slots::failure::{Doing, Failure, Result};
 use crate::slots::layout::root_guid;
-use crate::slots::program::root_hash;
+use crate::slots::program::{root_hash, value};
 use crate::slots::table::Table;
 
 /// What stage1 calls the mapping of a root on a CD.
 const CD_ROOT: &str = "disc-1";
 const BLOCK_DEVICES: &str = "/sys/class/block";
+/// The pause between attempts at a partition that is in use.
+const BETWEEN: Duration = Duration::from_millis(500);
 
 /// The root hash of the running system.
 pub fn running() -> Result<[u8; 32]> {
@@ -37,8 +42,7 @@ pub fn root_partition(line: &str) -> Option<[u8; 16]> {
     if let Some(hash) = root_hash(line) {
         return Some(root_guid(&hash));
     }
-    let words = line.split_ascii_whitespace().take_while(|word| *word != "--");
-    let digits = words.filter_map(|word| word.strip_prefix("root=PARTUUID=")).last()?.replace('-', "");
+    let digits = value(line, "root")?.strip_prefix("PARTUUID=")?.replace('-', "");
     let guid = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?;
     Some(swap_guid(guid.to_be_bytes()))
 }
@@ -110,14 +114,27 @@ impl Disk {
         Ok(Path::new("/dev").join(name))
     }
 
-    /// Takes partitions for this program alone. A mounted one is refused, and cannot be mounted while this lasts.
-    pub fn claim(&self, numbers: &[u32]) -> Result<Vec<File>> {
+    /// Takes partitions for this program alone. A mounted one cannot be had, and cannot be mounted while this lasts. What
+    /// another program has (it marks a boot, it writes an update) is waited for, up to `patience`.
+    pub fn claim(&self, numbers: &[u32], patience: Duration) -> Result<Vec<File>> {
+        let begin = Instant::now();
         let mut claims = Vec::new();
         for number in numbers {
             let path = self.partition(*number)?;
-            let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
-            let file = OpenOptions::new().read(true).custom_flags(exclusive).open(&path);
-            claims.push(file.doing(format_args!("taking {} for the update (it must not be mounted)", path.display()))?);
+            let mut told = false;
+            let file = loop {
+                let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
+                match OpenOptions::new().read(true).custom_flags(exclusive).open(&path) {
+                    Err(error) if error.kind() == ErrorKind::ResourceBusy && begin.elapsed() < patience => {}
+                    other => break other,
+                }
+                if !told {
+                    println!("waiting for {}, which is in use", path.display());
+                    told = true;
+                }
+                sleep(BETWEEN);
+            };
+            claims.push(file.doing(format_args!("taking {} for this alone (it must not be mounted)", path.display()))?);
         }
         Ok(claims)
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::data;
 use crate::machine::{self, Disk};
@@ -14,6 +15,9 @@ use crate::slots::spool::spool;
 use crate::slots::stage::stage;
 
 const USAGE: &str = "use: update stage IMAGE|- [--disk DEV] [--spool DIR] [--reboot] | update show [--disk DEV] |\n  update reset-data [--reboot]";
+
+/// How long another program may go on with the slot or the EFI system partition: a boot is marked in a moment.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct Arguments {
@@ -69,8 +73,13 @@ fn open(arguments: &Arguments, running: Option<&[u8; 32]>) -> Result<Disk> {
 fn stage_image(image: &str, arguments: &Arguments) -> Result<()> {
     let running = machine::running().ok();
     let disk = open(arguments, running.as_ref())?;
-    let slot = Layout::read(&disk.device)?.kept(running.as_ref()).other();
-    let claims = disk.claim(&[ESP, slot.root, slot.tree])?;
+    let slot = || Layout::read(&disk.device).map(|layout| layout.kept(running.as_ref()).other());
+    let chosen = slot()?;
+    let claims = disk.claim(&[ESP, chosen.root, chosen.tree], PATIENCE)?;
+    // Whoever had them may have written an update meanwhile.
+    if slot()? != chosen {
+        return Err(Failure::refused("another program has just updated this disk: try again"));
+    }
     let image = match image {
         "-" => spool(&mut io::stdin().lock(), arguments.spool.as_deref().unwrap_or(Path::new("/var/tmp")))?,
         path => {

@@ -56,7 +56,7 @@ enum Command {
 
 /// Runs the verb.
 pub fn run(arguments: &CacheArguments, global: &Global, ui: &Ui) -> Result<i32> {
-    let store = global.store()?;
+    let store = global.store(ui)?;
     match &arguments.command {
         Command::Ls => list::images(&store, global.json()),
         Command::Du => list::usage(&store, global.json()),

@@ -22,7 +22,7 @@ use crate::ui::Ui;
 /// Arguments of `pull`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct PullArguments {
-    /// Images
+    /// Images of registries; or in a file: docker-archive:FILE, oci-archive:FILE, oci:FOLDER
     #[arg(value_name = "IMAGE", required_unless_present = "lock")]
     images: Vec<String>,
     #[command(flatten)]
@@ -254,7 +254,7 @@ pub(super) fn import(arguments: &ImportArguments, store: &Store) -> Result<()> {
         true => store.import(std::io::stdin(), name.as_deref(), &known),
         false => {
             let path: &Path = &arguments.file;
-            let file = File::open(path).at("opening", path)?;
+            let file = File::open(crate::commands::given(path)?).at("opening", path)?;
             store.import(file, name.as_deref(), &known).map_err(|error| error.context(path.display()))
         }
     }?;

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::Arch;
 use crate::blueprint::{Decoder, Diagnostic, Fields, Node, Origin, Source, Spanned, read_document};
+use crate::component::embedded;
 use crate::component::users::{Group, User, is_account_name};
 use crate::deb::{Version, is_package_name};
 use crate::error::{Error, Result};
@@ -94,8 +95,10 @@ fn missing(folder: &Path, file_name: &str) -> Error {
         return error.hint(format!("it has a Dockerfile: a {file_name} with the line `image: NAME` makes it one"));
     }
     if !folder.exists() {
-        return Error::usage(format!("there is no folder {}", folder.display()))
-            .hint("@pkg: is relative to the blueprint's own folder");
+        return Error::usage(format!("there is no folder {}", folder.display())).hint(match embedded::near(folder) {
+            Some(near) => format!("did you mean {near}, which comes with the program (moby pkg ls)?"),
+            None => "in blueprints it is relative to the blueprint's own folder".to_owned(),
+        });
     }
     error.hint("the book's chapter on components says what stands in it")
 }

@@ -12,6 +12,30 @@ pub const TRAILER: &[u8] = b"TRAILER!!!";
 /// Headers and contents start at multiples of this.
 pub const ALIGNMENT: u64 = 4;
 
+/// Longest name, and longest target of a symbolic link: Linux's `PATH_MAX` without the zero byte.
+pub const PATH_LIMIT: usize = 4095;
+
+/// Why Linux would not unpack a member (init/initramfs.c): it passes over such members without a word, and ends the
+/// archive at the name of the trailer. `target` is what a symbolic link has.
+pub fn refusal(name: &[u8], target: Option<u64>) -> Option<String> {
+    if name.is_empty() {
+        return Some("has no name".to_owned());
+    }
+    if name == TRAILER {
+        return Some("has the name that ends an archive".to_owned());
+    }
+    if name.len() > PATH_LIMIT {
+        return Some(format!("has a path of {} bytes, and Linux unpacks at most {PATH_LIMIT}", name.len()));
+    }
+    match target {
+        Some(0) => Some("is a symbolic link to nothing".to_owned()),
+        Some(size) if size > PATH_LIMIT as u64 => {
+            Some(format!("is a symbolic link with a target of {size} bytes, and Linux takes at most {PATH_LIMIT}"))
+        }
+        _ => None,
+    }
+}
+
 /// File types as in `st_mode` (inode(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileType {

@@ -8,7 +8,7 @@ mod reader;
 mod segments;
 mod writer;
 
-pub use format::{FILE_LIMIT, FileType, Header};
+pub use format::{FILE_LIMIT, FileType, Header, refusal};
 pub use reader::{Member, Reader, dump};
 pub use segments::{Method, Segment, Summary, walk};
 pub use writer::Writer;

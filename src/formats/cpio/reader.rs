@@ -1,9 +1,11 @@
 //! Reading newc archives, for dumps and tests: one archive or several in a row, uncompressed.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use super::format::{ALIGNMENT, HEADER_SIZE, Header, TRAILER};
 
+/// Zeros between two archives that are read at most. Tools fill up to a block; a few bytes of zstd would give any number.
+const ZEROS_LIMIT: u64 = 64 << 20;
 /// Longest name that is read; Linux's limit is 4096 with the zero byte.
 const NAME_LIMIT: u32 = 4096;
 
@@ -23,12 +25,18 @@ pub struct Reader<R> {
     position: u64,
     /// Content of the last member that was not read yet.
     left: u64,
+    zeros: u64,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: BufRead> Reader<R> {
     /// A reader of what `input` holds.
     pub fn new(input: R) -> Reader<R> {
-        Reader { input, position: 0, left: 0 }
+        Reader { input, position: 0, left: 0, zeros: 0 }
+    }
+
+    /// Bytes of zeros between archives that were read so far.
+    pub fn zeros(&self) -> u64 {
+        self.zeros
     }
 
     /// The next member, skipping what was left of the one before. `None` at the end of the input, not at a trailer:
@@ -38,20 +46,12 @@ impl<R: Read> Reader<R> {
         self.left = 0;
         self.skip(left)?;
         self.skip(self.position.next_multiple_of(ALIGNMENT) - self.position)?;
-        let mut bytes = [0; HEADER_SIZE];
-        // Zeros between archives are padding.
-        loop {
-            let count = self.input.read(&mut bytes[..1])?;
-            if count == 0 {
-                return Ok(None);
-            }
-            self.position += 1;
-            if bytes[0] != 0 {
-                break;
-            }
+        if !self.skip_zeros()? {
+            return Ok(None);
         }
-        self.input.read_exact(&mut bytes[1..])?;
-        self.position += (HEADER_SIZE - 1) as u64;
+        let mut bytes = [0; HEADER_SIZE];
+        self.input.read_exact(&mut bytes)?;
+        self.position += HEADER_SIZE as u64;
         let bad = |what: &str, at: u64| io::Error::new(io::ErrorKind::InvalidData, format!("{what} before byte {at}"));
         let header = Header::decode(&bytes).ok_or_else(|| bad("no newc header", self.position))?;
         if header.name_size == 0 || header.name_size > NAME_LIMIT {
@@ -68,6 +68,30 @@ impl<R: Read> Reader<R> {
         Ok(Some(Member { name, header }))
     }
 
+    /// Zeros between archives are padding. Gives false at the end of the input.
+    fn skip_zeros(&mut self) -> io::Result<bool> {
+        let mut skipped = 0;
+        loop {
+            let buffer = match self.input.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                buffer => buffer?,
+            };
+            let (count, zeros) = (buffer.len(), buffer.iter().position(|byte| *byte != 0));
+            let zeros_here = zeros.unwrap_or(count);
+            self.input.consume(zeros_here);
+            self.position += zeros_here as u64;
+            self.zeros += zeros_here as u64;
+            skipped += zeros_here as u64;
+            if count == 0 || zeros.is_some() {
+                return Ok(count > 0);
+            }
+            if skipped > ZEROS_LIMIT {
+                let message = format!("more than {ZEROS_LIMIT} zeros before byte {}", self.position);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+        }
+    }
+
     fn skip(&mut self, count: u64) -> io::Result<()> {
         let skipped = io::copy(&mut (&mut self.input).take(count), &mut io::sink())?;
         self.position += skipped;
@@ -75,7 +99,7 @@ impl<R: Read> Reader<R> {
     }
 }
 
-impl<R: Read> Read for Reader<R> {
+impl<R: BufRead> Read for Reader<R> {
     /// Reads the content of the current member.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let limit = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
@@ -88,7 +112,7 @@ impl<R: Read> Read for Reader<R> {
 
 /// One line per member: mode, links, owner, size, time, device, name, and where a symbolic link points.
 pub fn dump(input: impl Read) -> io::Result<String> {
-    let mut reader = Reader::new(input);
+    let mut reader = Reader::new(BufReader::new(input));
     let mut out = String::new();
     while let Some(Member { name, header: h }) = reader.next_member()? {
         if name == TRAILER {

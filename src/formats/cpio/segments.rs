@@ -5,7 +5,7 @@
 //! archives with checksums (070702).
 
 use std::fmt;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use super::format::{MAGIC, TRAILER};
 use super::reader::{Member, Reader};
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 const ZSTD_WINDOW_LOG: u32 = 23;
 /// KiB that a decompressor of xz may take; the largest preset needs 65 MiB.
 const XZ_MEMORY: u32 = 80 << 10;
-/// What all archives may hold together; bounds the work that a hostile image can make.
+/// What all archives may hold together, with the zeros between them; bounds the work that a hostile image can make.
 const CONTENT_LIMIT: u64 = 64 << 30;
 /// Members that are read at most.
 const MEMBERS_LIMIT: u64 = 8 << 20;
@@ -77,6 +77,8 @@ pub struct Summary {
     pub members: u64,
     /// Bytes of all their contents.
     pub content: u64,
+    /// Zeros between archives within compressed parts.
+    pub zeros: u64,
     /// Bytes of the initrd.
     pub size: u64,
 }
@@ -133,29 +135,46 @@ fn read_segment<R: BufRead>(
     let wrong = |error: io::Error| Error::refused(format!("it is damaged: {error}"));
     match segment.method {
         Method::None => archives(input, segment, true, summary, each),
-        Method::Gzip => archives(&mut flate2::bufread::GzDecoder::new(input), segment, false, summary, each),
+        Method::Gzip => archives(&mut buffered(flate2::bufread::GzDecoder::new(input)), segment, false, summary, each),
         Method::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(wrong)?.single_frame();
             decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(wrong)?;
-            archives(&mut decoder, segment, false, summary, each)
+            archives(&mut buffered(decoder), segment, false, summary, each)
         }
-        // Buffered: a read of nothing, which an empty file is, ends its block too early.
         Method::Xz => {
-            let mut decoder =
-                io::BufReader::with_capacity(64 << 10, lzma_rust2::XzReader::new_mem_limit(input, false, XZ_MEMORY));
-            archives(&mut decoder, segment, false, summary, each)
+            let decoder = lzma_rust2::XzReader::new_mem_limit(input, false, XZ_MEMORY);
+            archives(&mut buffered(decoder), segment, false, summary, each)
         }
     }
 }
 
+/// A decompressor in a buffer: zeros are skipped there, and for xz a read of nothing, which an empty file is, would end
+/// its block too early.
+fn buffered<R: Read>(decoder: R) -> BufReader<R> {
+    BufReader::with_capacity(64 << 10, decoder)
+}
+
 /// The archives of one part: one if it is not compressed, all that are in it otherwise.
-fn archives(input: &mut dyn Read, segment: &Segment, one: bool, summary: &mut Summary, each: Each<'_>) -> Result<()> {
+fn archives(
+    input: &mut dyn BufRead,
+    segment: &Segment,
+    one: bool,
+    summary: &mut Summary,
+    each: Each<'_>,
+) -> Result<()> {
     let wrong = |error: io::Error| match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(inner) => Error::new(inner.exit(), inner.message()),
         None => Error::refused(format!("it is damaged: {error}")),
     };
     let mut reader = Reader::new(input);
-    while let Some(member) = reader.next_member().map_err(wrong)? {
+    let before = summary.zeros;
+    loop {
+        let member = reader.next_member().map_err(wrong)?;
+        summary.zeros = before + reader.zeros();
+        if summary.content + summary.zeros > CONTENT_LIMIT || summary.members > MEMBERS_LIMIT {
+            return Err(Error::refused("the initrd has more in it than any machine's memory holds"));
+        }
+        let Some(member) = member else { break };
         if member.name == TRAILER {
             if one {
                 break;
@@ -164,9 +183,6 @@ fn archives(input: &mut dyn Read, segment: &Segment, one: bool, summary: &mut Su
         }
         summary.members += 1;
         summary.content += u64::from(member.header.size);
-        if summary.content > CONTENT_LIMIT || summary.members > MEMBERS_LIMIT {
-            return Err(Error::refused("the initrd has more in it than any machine's memory holds"));
-        }
         each(segment, &member, &mut reader)?;
     }
     Ok(())
@@ -296,6 +312,18 @@ mod tests {
         assert!(message(b"").contains("empty"));
         let shifted = [&[0u8; 3][..], &archive(b"x", b"")].concat();
         assert!(message(&shifted).contains("multiple of four"));
+    }
+
+    #[test]
+    fn zeros_have_an_end() {
+        let padded =
+            |zeros: usize| framed(&[archive(b"a", b""), vec![0; zeros], archive(b"b", b"")].concat(), Framing::Zstd(1));
+        let (found, summary) = read(&padded(1 << 20)).unwrap();
+        assert_eq!((found.len(), summary.zeros), (2, 1 << 20));
+        // The zeros of all parts are counted together.
+        assert_eq!(read(&[padded(1 << 20), padded(4)].concat()).unwrap().1.zeros, (1 << 20) + 4);
+        let error = read(&padded(65 << 20)).unwrap_err();
+        assert!(error.message().contains("more than 67108864 zeros"), "{error}");
     }
 
     proptest::proptest! {

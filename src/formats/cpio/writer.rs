@@ -2,7 +2,11 @@
 
 use std::io::{self, Write};
 
-use super::format::{ALIGNMENT, Header, TRAILER};
+use super::format::{ALIGNMENT, FileType, Header, TRAILER, refusal};
+use crate::error::Error;
+
+/// The bits of a mode that tell the type of a file.
+const FILE_TYPE: u32 = 0o170_000;
 
 /// Writes one archive to `out`. Each archive starts at a position that is a multiple of four in its uncompressed
 /// stream, and ends with a trailer, after which another may follow.
@@ -28,8 +32,19 @@ impl<W: Write> Writer<W> {
     }
 
     /// Starts a member whose `header.size` bytes of content are then written through the returned writer; call
-    /// [`Writer::pad`] when they all are.
-    pub fn start(&mut self, name: &[u8], mut header: Header) -> io::Result<&mut Self> {
+    /// [`Writer::pad`] when they all are. What Linux would not unpack is refused.
+    pub fn start(&mut self, name: &[u8], header: Header) -> io::Result<&mut Self> {
+        let is_link = header.mode & FILE_TYPE == FileType::Symlink.bits();
+        if let Some(why) = refusal(name, is_link.then_some(u64::from(header.size))) {
+            let shown = name.get(..100).unwrap_or(name).escape_ascii();
+            return Err(io::Error::other(Error::usage(format!(
+                "an archive for an initrd cannot hold \"{shown}\": it {why}"
+            ))));
+        }
+        self.begin(name, header)
+    }
+
+    fn begin(&mut self, name: &[u8], mut header: Header) -> io::Result<&mut Self> {
         header.name_size = u32::try_from(name.len() + 1).map_err(io::Error::other)?;
         self.put(&header.encode())?;
         self.put(name)?;
@@ -46,7 +61,7 @@ impl<W: Write> Writer<W> {
 
     /// Writes the trailer and hands the output back.
     pub fn finish(mut self) -> io::Result<W> {
-        self.member(TRAILER, Header { nlink: 1, ..Header::default() }, b"")?;
+        self.begin(TRAILER, Header { nlink: 1, ..Header::default() })?;
         Ok(self.out)
     }
 
@@ -65,5 +80,40 @@ impl<W: Write> Write for Writer<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_linux_passes_over_is_refused() {
+        let file = Header { mode: FileType::Regular.bits() | 0o644, nlink: 1, ..Header::default() };
+        let link = Header { mode: FileType::Symlink.bits() | 0o777, nlink: 1, ..Header::default() };
+        let write = |name: &[u8], header, content: &[u8]| {
+            let mut writer = Writer::new(Vec::new());
+            writer.member(name, header, content).map_err(|error| error.to_string())?;
+            writer.finish().map_err(|error| error.to_string())
+        };
+        let (fits, long) = ([b'n'; 4095], [b'n'; 4096]);
+        for (name, header, content, part) in [
+            (&b""[..], file, &b""[..], "has no name"),
+            (b"TRAILER!!!", file, b"x", "ends an archive"),
+            (&long, file, b"", "a path of 4096 bytes"),
+            (b"l", link, b"", "a symbolic link to nothing"),
+            (b"l", link, &long, "a target of 4096 bytes"),
+        ] {
+            let said = write(name, header, content).unwrap_err();
+            assert!(said.contains(part) && said.len() < 300, "{part}: {said}");
+        }
+        for (name, header, content) in
+            [(&fits[..], file, &b""[..]), (b"a/TRAILER!!!", file, b""), (b"l", link, &fits), (b".", file, b"")]
+        {
+            assert_eq!(
+                super::super::dump(write(name, header, content).unwrap().as_slice()).unwrap().lines().count(),
+                2
+            );
+        }
     }
 }

@@ -50,47 +50,26 @@ pub trait DiskImage: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()>;
 }
 
-impl<T: DiskImage + ?Sized> DiskImage for &T {
-    fn size(&self) -> u64 {
-        (**self).size()
-    }
+/// What leads to a disk is that disk.
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<T: DiskImage + ?Sized> DiskImage for $pointer {
+            fn size(&self) -> u64 {
+                (**self).size()
+            }
 
-    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
-        (**self).next_data(offset)
-    }
+            fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
+                (**self).next_data(offset)
+            }
 
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        (**self).read_at(buffer, offset)
-    }
+            fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+                (**self).read_at(buffer, offset)
+            }
+        }
+    )*};
 }
 
-impl<T: DiskImage + ?Sized> DiskImage for std::sync::Arc<T> {
-    fn size(&self) -> u64 {
-        (**self).size()
-    }
-
-    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
-        (**self).next_data(offset)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        (**self).read_at(buffer, offset)
-    }
-}
-
-impl<T: DiskImage + ?Sized> DiskImage for Box<T> {
-    fn size(&self) -> u64 {
-        (**self).size()
-    }
-
-    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
-        (**self).next_data(offset)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        (**self).read_at(buffer, offset)
-    }
-}
+forward!(&T, std::sync::Arc<T>, Box<T>);
 
 /// The size of a disk that a format can hold: whole sectors, at least one, at most `limit` bytes.
 pub(in crate::formats) fn checked_size(disk: &dyn DiskImage, format: &str, limit: u64) -> Result<u64> {

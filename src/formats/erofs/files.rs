@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Compression;
 use super::compress::Compressor;
+use super::foreign::{self, flat_size};
 use super::format::{BLOCK, SLOT};
 use super::index::{self, Extent};
 use super::large::Large;
@@ -12,8 +13,8 @@ use super::piece;
 use super::scan::{Node, Scan};
 use super::source::{Source, changed};
 use crate::error::Result;
-use crate::formats::pieces::Pieces;
-use crate::rootfs::{Content, Kind};
+use crate::formats::pieces::{Found, Pieces};
+use crate::rootfs::{Content, Kind, OriginId};
 use crate::store::Digest;
 
 /// Bytes that one job reads; a larger file is several jobs. Larger ones cost memory, smaller ones time.
@@ -121,6 +122,11 @@ fn own_bytes(scan: &Scan<'_>, number: u32) -> u64 {
     own_content(scan, number).map_or(0, |content| content.size)
 }
 
+/// The origin of the first content of a range.
+fn origin(scan: &Scan<'_>, mut range: Range<u32>) -> Option<OriginId> {
+    range.find(|number| own_content(scan, *number).is_some()).map(|number| scan.inode(number).origin)
+}
+
 /// The content of a file that no other one has before it.
 pub(super) fn own_content<'t>(scan: &Scan<'t>, number: u32) -> Option<&'t Content> {
     match &scan.inode(number).kind {
@@ -159,7 +165,11 @@ impl<'p> Worker<'p> {
         match &job {
             Job::Nodes(range) => {
                 let key = self.compressor.is_some().then(|| piece::key_of_files(scan, range.clone(), self.compression));
-                if !self.take(key, &mut blocks, &mut tails, &mut pieces) {
+                let key = key.zip(origin(scan, range.clone()));
+                let is_right = |blocks: &[u8], tails: &[u8], pieces: &[Piece]| {
+                    foreign::are_of_files(scan, range.clone(), (blocks, tails), pieces)
+                };
+                if !self.take(key, &mut blocks, &mut tails, &mut pieces, is_right)? {
                     for number in range.clone() {
                         let Some(content) = own_content(scan, number) else { continue };
                         let node = &scan.nodes[number as usize];
@@ -180,7 +190,11 @@ impl<'p> Worker<'p> {
                         turn.update(&raw, content)?;
                         let ends = offset + length == content.size;
                         let key = self.pieces.map(|_| piece::key_of_part(&raw, node, ends, self.compression));
-                        if !self.take(key, &mut blocks, &mut tails, &mut pieces)
+                        let key = key.map(|key| (key, scan.inode(*number).origin));
+                        let is_right = |blocks: &[u8], tails: &[u8], pieces: &[Piece]| {
+                            foreign::is_of_part(&raw, node, ends, (blocks, tails), pieces)
+                        };
+                        if !self.take(key, &mut blocks, &mut tails, &mut pieces, is_right)?
                             && let Some(compressor) = &mut self.compressor
                         {
                             let fits = |tail| ends && index::tail_fits(node.fixed(), node.size, tail);
@@ -201,20 +215,41 @@ impl<'p> Worker<'p> {
         Ok(Done { job, blocks, tails, pieces, raw })
     }
 
-    /// Takes what was made of the same before into empty buffers. Returns whether it is there.
-    fn take(&self, key: Option<Digest>, blocks: &mut Vec<u8>, tails: &mut Vec<u8>, pieces: &mut Vec<Piece>) -> bool {
-        let (Some(kept), Some(key)) = (self.pieces, key) else { return false };
-        let found = kept.get(&key, blocks) && piece::decode(blocks, tails, pieces);
-        if !found {
-            blocks.clear();
+    /// Takes what was made of the same before into empty buffers. Returns whether it is there. What somebody else made
+    /// must be what it should be by `is_right`.
+    fn take(
+        &self,
+        key: Option<(Digest, OriginId)>,
+        blocks: &mut Vec<u8>,
+        tails: &mut Vec<u8>,
+        pieces: &mut Vec<Piece>,
+        is_right: impl Fn(&[u8], &[u8], &[Piece]) -> bool,
+    ) -> Result<bool> {
+        let (Some(kept), Some((key, origin))) = (self.pieces, key) else { return Ok(false) };
+        let found = kept.get(&key, origin, blocks);
+        if found != Found::Nothing {
+            let is_whole = piece::decode(blocks, tails, pieces);
+            if is_whole && found == Found::Whole {
+                return Ok(true);
+            }
+            if is_whole && is_right(blocks, tails, pieces) {
+                kept.accept(&key, origin, &[blocks, &piece::encode(pieces, tails)])?;
+                return Ok(true);
+            }
+            if found == Found::Foreign {
+                kept.refuse(origin);
+            }
         }
-        found
+        blocks.clear();
+        tails.clear();
+        pieces.clear();
+        Ok(false)
     }
 
     /// Keeps what was made for other images.
-    fn keep(&self, key: Option<Digest>, blocks: &[u8], tails: &[u8], pieces: &[Piece]) -> Result<()> {
-        let (Some(kept), Some(key)) = (self.pieces, key) else { return Ok(()) };
-        kept.put(&key, &[blocks, &piece::encode(pieces, tails)])
+    fn keep(&self, key: Option<(Digest, OriginId)>, blocks: &[u8], tails: &[u8], pieces: &[Piece]) -> Result<()> {
+        let (Some(kept), Some((key, origin))) = (self.pieces, key) else { return Ok(()) };
+        kept.put(&key, origin, &[blocks, &piece::encode(pieces, tails)])
     }
 
     fn file(
@@ -237,10 +272,7 @@ impl<'p> Worker<'p> {
             let made = compressor.compress(raw, fits, blocks, tails);
             let with_index = index::end(node.fixed(), node.size) + made.tail as u64;
             let size = (blocks.len() - start) as u64 + with_index.next_multiple_of(SLOT);
-            let flat_tail = node.size - node.in_blocks();
-            let flat_size =
-                node.in_blocks().next_multiple_of(BLOCK) + (node.fixed() + flat_tail).next_multiple_of(SLOT);
-            if size < flat_size {
+            if size < flat_size(node) {
                 let blocks = blocks.len() - start;
                 return Ok(Piece { blocks, filled: 0, tail: made.tail, extents: Some(made.extents) });
             }

@@ -357,6 +357,19 @@ fn put(out: &mut Vec<u8>, literals: &[u8], matched: Option<Sequence>) {
 
 /// Decompresses a block into at most `limit` bytes; `None` if it is none.
 pub(super) fn decompress(block: &[u8], limit: usize) -> Option<Vec<u8>> {
+    decompress_to_end(block, limit).map(|(out, ..)| out)
+}
+
+/// The same, only for what ends as the format wants it (lz4_Block_format.md, "End of block conditions"), which decoders
+/// rely on: the last five bytes are literals, and the last match starts at least twelve bytes before the end.
+pub(super) fn decompress_strictly(block: &[u8], limit: usize) -> Option<Vec<u8>> {
+    let (out, literals, last_match) = decompress_to_end(block, limit)?;
+    let ends_well = last_match.is_none_or(|start| literals >= 5 && out.len() - start >= 12);
+    (ends_well && out.len() <= limit).then_some(out)
+}
+
+/// What is in a block, the number of its last literals, and where its last match starts.
+fn decompress_to_end(block: &[u8], limit: usize) -> Option<(Vec<u8>, usize, Option<usize>)> {
     fn length(input: &mut std::slice::Iter<'_, u8>, four: u8) -> Option<usize> {
         let mut length = usize::from(four);
         if four == 15 {
@@ -372,6 +385,7 @@ pub(super) fn decompress(block: &[u8], limit: usize) -> Option<Vec<u8>> {
     }
     let mut out = Vec::new();
     let mut input = block.iter();
+    let mut last_match = None;
     loop {
         let token = *input.next()?;
         let literals = length(&mut input, token >> 4)?;
@@ -381,13 +395,14 @@ pub(super) fn decompress(block: &[u8], limit: usize) -> Option<Vec<u8>> {
         if out.len() > limit {
             return None;
         }
-        let Some(low) = input.next() else { return Some(out) };
+        let Some(low) = input.next() else { return Some((out, literals, last_match)) };
         let distance = usize::from(u16::from_le_bytes([*low, *input.next()?]));
         let count = length(&mut input, token & 15)? + MIN_MATCH;
         let start = out.len().checked_sub(distance).filter(|_| distance > 0)?;
         if out.len() + count > limit {
             return None;
         }
+        last_match = Some(out.len());
         for at in start..start + count {
             out.push(out[at]);
         }

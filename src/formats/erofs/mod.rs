@@ -28,6 +28,7 @@ mod crc32c;
 mod directory;
 mod dump;
 mod files;
+mod foreign;
 pub mod format;
 mod group;
 mod index;

@@ -88,6 +88,17 @@ impl FromStr for Compression {
 }
 
 impl Compression {
+    /// Which code compresses. Two versions may give different bytes for the same content and level.
+    pub(super) fn version(self) -> String {
+        match self {
+            Compression::Zstd(level) => Method::Zstd(level).version(),
+            // The libraries do not say which one they are; each version of this program has one of each.
+            Compression::None | Compression::Gzip(_) | Compression::Xz => {
+                concat!("moby ", env!("CARGO_PKG_VERSION")).to_owned()
+            }
+        }
+    }
+
     /// The compressor's number in the superblock. Uncompressed images say gzip, as mksquashfs's do: there is no number
     /// for them.
     pub(super) fn number(self) -> u16 {

@@ -12,7 +12,7 @@ use super::format::{DATA_RAW, NONE};
 use super::pipeline::{Packed, Pipeline};
 use crate::error::Result;
 use crate::formats::pieces::Pieces;
-use crate::rootfs::{Content, write_error};
+use crate::rootfs::{Content, OriginId, write_error};
 use crate::store::Digest;
 
 /// Where a file's content is.
@@ -52,6 +52,8 @@ pub(super) struct DataWriter<'a, W> {
     known: HashMap<(Digest, u64), usize>,
     duplicates: u64,
     fragment: Vec<u8>,
+    /// Where the file comes from that is written, and the first one of the fragment.
+    origins: (OriginId, OriginId),
     /// Fragments that were begun; the ones in `fragments` are written.
     fragment_count: u32,
     /// Position and size of each.
@@ -70,15 +72,17 @@ pub(super) struct Data {
 }
 
 impl<'a, W: Write> DataWriter<'a, W> {
-    /// Data from `position` of the image on, compressed by threads of `scope`.
+    /// Data from `position` of the image on, compressed by threads of `scope`. `origin` is any.
     pub(super) fn start<'scope>(
         out: &'a mut W,
         position: u64,
         options: &Options,
         pieces: Option<&'scope dyn Pieces>,
+        origin: OriginId,
         scope: &'scope Scope<'scope, '_>,
     ) -> Result<DataWriter<'a, W>> {
         Ok(DataWriter {
+            origins: (origin, origin),
             out,
             position,
             pipeline: Pipeline::start(scope, options, pieces)?,
@@ -93,7 +97,8 @@ impl<'a, W: Write> DataWriter<'a, W> {
     }
 
     /// Writes a file's content and gives its number. Content that was written before is not read again.
-    pub(super) fn add(&mut self, content: &Content) -> Result<usize> {
+    pub(super) fn add(&mut self, content: &Content, origin: OriginId) -> Result<usize> {
+        self.origins.0 = origin;
         let number = self.files.len();
         if content.size > 0 {
             let known = *self.known.entry((content.digest, content.size)).or_insert(number);
@@ -136,6 +141,7 @@ impl<'a, W: Write> DataWriter<'a, W> {
             self.close_fragment()?;
         }
         if self.fragment.is_empty() {
+            self.origins.1 = self.origins.0;
             self.fragment = self.pipeline.buffer();
             self.fragment_count += 1;
         }
@@ -155,7 +161,11 @@ impl<'a, W: Write> DataWriter<'a, W> {
         while self.pipeline.full() {
             self.write_next()?;
         }
-        self.pipeline.push(purpose, block);
+        let origin = match purpose {
+            Purpose::Block(..) => self.origins.0,
+            Purpose::Fragment => self.origins.1,
+        };
+        self.pipeline.push(purpose, block, origin);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ mod check;
 mod compression;
 mod data;
 mod directory;
+mod foreign;
 mod format;
 mod inode;
 mod metadata;

@@ -11,8 +11,10 @@ use std::thread::Scope;
 
 use super::Options;
 use super::compression::Encoder;
+use super::foreign::Foreign;
 use crate::error::{Error, Result};
-use crate::formats::pieces::Pieces;
+use crate::formats::pieces::{Found, Pieces};
+use crate::rootfs::OriginId;
 use crate::store::Hasher;
 
 /// What all threads may have together: their compressors, and blocks on the way. The whole build has 64 MiB.
@@ -21,6 +23,8 @@ const MEMORY: usize = 40 << 20;
 /// A block on its way to a thread.
 struct Job {
     block: Vec<u8>,
+    /// Where the first file in it comes from.
+    origin: OriginId,
     /// An empty buffer for what comes out.
     out: Vec<u8>,
     answer: SyncSender<io::Result<Packed>>,
@@ -76,8 +80,10 @@ impl<T> Pipeline<T> {
         for _ in 0..threads {
             let queue = Arc::clone(&queue);
             let encoder = Encoder::new(options.compression, block_size).map_err(failed)?;
-            let name = format!("{} {block_size}", options.compression);
-            scope.spawn(move || work(&queue, &mut Worker { encoder, pieces, name }));
+            // Another version of a compressor gives other bytes, and pieces may come from another machine.
+            let name = format!("{} {block_size} {}", options.compression, options.compression.version());
+            let foreign = Foreign::new(options.compression);
+            scope.spawn(move || work(&queue, &mut Worker { encoder, foreign, pieces, name }));
         }
         Ok(Pipeline { jobs, waiting: VecDeque::new(), limit, buffer_size, spare: Vec::new() })
     }
@@ -99,12 +105,12 @@ impl<T> Pipeline<T> {
     }
 
     /// Puts a block in.
-    pub(super) fn push(&mut self, purpose: T, block: Vec<u8>) {
+    pub(super) fn push(&mut self, purpose: T, block: Vec<u8>, origin: OriginId) {
         let (answer, receiver) = mpsc::sync_channel(1);
         self.waiting.push_back((purpose, receiver));
         let out = self.buffer();
         // No thread is left to take it only if they all panicked; then its answer is dropped here and `next` says so.
-        let _ = self.jobs.send(Job { block, out, answer });
+        let _ = self.jobs.send(Job { block, origin, out, answer });
     }
 
     /// Takes the oldest block out, waiting for it. `None` if none is on the way.
@@ -125,6 +131,7 @@ fn failed(error: io::Error) -> Error {
 /// What a thread has.
 struct Worker<'p> {
     encoder: Encoder,
+    foreign: Foreign,
     pieces: Option<&'p dyn Pieces>,
     /// Of what decides, beside its bytes, what becomes of a block.
     name: String,
@@ -136,33 +143,47 @@ const NOT_SMALLER: u8 = 0;
 
 impl Worker<'_> {
     /// Compresses a block into `out`, or finds what became of it before. Returns whether it got smaller.
-    fn encode(&mut self, block: &[u8], out: &mut Vec<u8>) -> io::Result<bool> {
+    fn encode(&mut self, block: &[u8], origin: OriginId, out: &mut Vec<u8>) -> io::Result<bool> {
         let Some(pieces) = self.pieces else { return self.encoder.encode(block, out) };
         let mut hasher = Hasher::new();
         hasher.field(self.name.as_bytes());
         hasher.field(block);
         let key = hasher.finish();
-        if pieces.get(&key, out) {
-            match out.pop() {
-                Some(SMALLER) => return Ok(true),
-                Some(NOT_SMALLER) if out.is_empty() => return Ok(false),
+        let found = pieces.get(&key, origin, out);
+        if found != Found::Nothing {
+            let smaller = match out.pop() {
+                Some(SMALLER) => Some(true),
+                Some(NOT_SMALLER) if out.is_empty() => Some(false),
+                _ => None,
+            };
+            match (found, smaller) {
+                (Found::Whole, Some(smaller)) => return Ok(smaller),
+                (Found::Foreign, Some(smaller)) if self.foreign.is_right(block, smaller.then_some(&*out)) => {
+                    pieces.accept(&key, origin, &kept(smaller, out)).map_err(io::Error::other)?;
+                    return Ok(smaller);
+                }
+                (Found::Foreign, _) => pieces.refuse(origin),
                 _ => {}
             }
         }
         out.clear();
         let smaller = self.encoder.encode(block, out)?;
-        let kept: [&[u8]; 2] = if smaller { [out, &[SMALLER]] } else { [&[], &[NOT_SMALLER]] };
-        pieces.put(&key, &kept).map_err(io::Error::other)?;
+        pieces.put(&key, origin, &kept(smaller, out)).map_err(io::Error::other)?;
         Ok(smaller)
     }
+}
+
+/// A piece of a block that got smaller or not.
+fn kept(smaller: bool, out: &[u8]) -> [&[u8]; 2] {
+    if smaller { [out, &[SMALLER]] } else { [&[], &[NOT_SMALLER]] }
 }
 
 fn work(queue: &Mutex<Receiver<Job>>, worker: &mut Worker<'_>) {
     loop {
         // The lock is held while waiting: only one thread can be the next to get a block anyway.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { block, mut out, answer }) = job else { return };
-        let packed = worker.encode(&block, &mut out).map(|compressed| {
+        let Ok(Job { block, origin, mut out, answer }) = job else { return };
+        let packed = worker.encode(&block, origin, &mut out).map(|compressed| {
             let (bytes, spare) = if compressed { (out, block) } else { (block, out) };
             Packed { bytes, compressed, spare }
         });

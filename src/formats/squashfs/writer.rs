@@ -48,11 +48,12 @@ pub fn write_with_pieces(
 
     let mut data_of = vec![None; tree.inode_bound()];
     let data = std::thread::scope(|scope| {
-        let mut writer = DataWriter::start(&mut *out, head.len() as u64, options, pieces, scope)?;
+        let mut writer =
+            DataWriter::start(&mut *out, head.len() as u64, options, pieces, tree.inode(tree.root()).origin, scope)?;
         tree.walk_all(|_, id| {
             let place = &mut data_of[tree.number(id)];
             if let (Kind::File(content), None) = (&tree.inode(id).kind, &place) {
-                *place = Some(writer.add(content)?);
+                *place = Some(writer.add(content, tree.inode(id).origin)?);
             }
             Ok(())
         })?;

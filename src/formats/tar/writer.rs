@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use crate::error::Error;
 use crate::store::Xattrs;
 
 const BLOCK: u64 = 512;
@@ -9,6 +10,10 @@ const BLOCK: u64 = 512;
 const SIZE_LIMIT: u64 = 0o77_777_777_777;
 /// Largest owner that the ustar field holds: 7 octal digits.
 const OWNER_LIMIT: u32 = 0o7_777_777;
+
+/// Largest number of a device that the ustar field holds, and PAX has no record for more: 7 octal digits. Linux's own end
+/// at 12 bits (major) and 20 (minor).
+const DEVICE_LIMIT: u32 = 0o7_777_777;
 
 /// A member's metadata.
 #[derive(Debug)]
@@ -67,6 +72,14 @@ impl<W: Write> Writer<W> {
 
     /// Writes a member's headers. The content of a file follows through `Write`, exactly as many bytes as announced.
     pub fn member(&mut self, member: &Member<'_>) -> io::Result<()> {
+        if let MemberKind::CharacterDevice(major, minor) | MemberKind::BlockDevice(major, minor) = member.kind
+            && major.max(minor) > DEVICE_LIMIT
+        {
+            let path = member.path.escape_ascii();
+            return Err(io::Error::other(Error::usage(format!(
+                "a tar cannot hold /{path}: the device {major}:{minor} has a number above {DEVICE_LIMIT}"
+            ))));
+        }
         self.end_content()?;
         let folder = matches!(member.kind, MemberKind::Folder);
         let path = if folder { [member.path, b"/"].concat() } else { member.path.to_vec() };
@@ -244,7 +257,7 @@ impl Fields<'_> {
     }
 }
 
-/// Octal digits, zero-padded, with a closing zero byte. Values are clamped before to what fits.
+/// Octal digits, zero-padded, with a closing zero byte. Callers clamp or refuse what does not fit.
 fn octal(place: &mut [u8], value: u64) {
     let digits = place.len() - 1;
     let mut value = value;
@@ -293,6 +306,10 @@ mod tests {
         tar.member(&Member { path: &deep, kind: MemberKind::Symlink(&long), ..base }).unwrap();
         tar.member(&Member { path: b"h", kind: MemberKind::HardLink(&long), ..base }).unwrap();
         tar.member(&Member { path: b"c", kind: MemberKind::CharacterDevice(5, 300), ..base }).unwrap();
+        for kind in [MemberKind::CharacterDevice(1 << 21, 0), MemberKind::BlockDevice(0, 1 << 21)] {
+            let error = tar.member(&Member { path: b"c", kind, ..base }).unwrap_err();
+            assert!(error.to_string().contains("a number above 2097151"), "{error}");
+        }
         tar.member(&Member { path: b"f", kind: MemberKind::Fifo, ..base }).unwrap();
         let bytes = tar.finish().unwrap();
         assert_eq!(Digest::of(&bytes).hex()[..16], *"7a1bcf1822640ea7", "the bytes of every tar output changed");

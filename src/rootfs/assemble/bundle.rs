@@ -74,6 +74,9 @@ impl Assembly<'_> {
             bundle_path: path,
             root_of_image: &root_of_image,
         })?;
+        if readonly {
+            self.warn_of_mount_points(image, &root_of_image, &made.config_json);
+        }
         for (name, text) in [("config.json", made.config_json), ("runtime.json", made.runtime_json)] {
             let inode = Inode {
                 meta: Meta::root(0o644, self.time),

@@ -78,6 +78,7 @@ impl Assembly<'_> {
         if let Some(digest) = digest
             && let Ok(metadata) = self.store.blob_path(&digest).metadata()
         {
+            self.store.took(&self.store.blob_path(&digest), &digest);
             return Ok(content(digest, metadata.len()));
         }
         let task = self.ui.task("unpack", "the kernel", None);

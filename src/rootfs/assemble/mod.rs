@@ -5,6 +5,7 @@ mod bundle;
 mod disk;
 mod files;
 mod kernel;
+mod mount_points;
 mod package_database;
 mod volumes;
 

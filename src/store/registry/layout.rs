@@ -43,7 +43,7 @@ impl Registry<'_> {
             Wanted { descriptor: descriptor.clone(), diff_id: None, place }
         });
         self.pull_layers(store, name, wanted.collect())?;
-        store.set_name(&name.to_string(), named)?;
+        store.set_pulled_name(&name.to_string(), named)?;
         Ok(layout)
     }
 }

@@ -39,7 +39,7 @@ impl Registry<'_> {
     /// (exit status 3).
     pub fn pull(&self, store: &Store, name: &ImageName, arch: Arch) -> Result<Descriptor> {
         let (named, descriptor) = self.pull_unnamed(store, name, arch)?;
-        store.set_name(&name.to_string(), named)?;
+        store.set_pulled_name(&name.to_string(), named)?;
         Ok(descriptor)
     }
 
@@ -143,7 +143,8 @@ impl Registry<'_> {
                 Ok(_) => return Ok(()),
                 // The blob was damaged and is gone now: fetch it. If it is still there, it does not fit its image.
                 Err(error) if store.has_blob(descriptor) => return Err(error),
-                Err(error) => self.net.ui().warn(format!("{}; fetching it again", error.message())),
+                // That was said.
+                Err(_) => {}
             }
         }
         let subject = format!("{} {}", name.repository, descriptor.digest.hex().get(..12).unwrap_or_default());

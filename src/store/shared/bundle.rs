@@ -37,6 +37,8 @@ pub struct Bundle {
     pub name: String,
     /// The pieces in their order.
     pub pieces: Vec<Piece>,
+    /// Whether the pieces stay in the store when they were sent.
+    pub is_kept: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,7 +102,7 @@ mod tests {
 
     fn bundle(keys: &[&[u8]]) -> Bundle {
         let pieces = keys.iter().map(|key| Piece { key: Digest::of(key), limit: 100 }).collect();
-        Bundle { kind: "cpio-3", name: "x".into(), pieces }
+        Bundle { kind: "cpio-3", name: "x".into(), pieces, is_kept: true }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //!
 //! ```text
 //! KIND-HEX                 a bundle: an OCI artefact, a blob for each piece; HEX is the digest of the pieces' keys
+//! KIND-pack-1-HEX          the same of packs: many pieces in one blob (src/outputs/pack.rs), by the contents of a component
 //! component-HASH-ARCH      the image that was built of the recipe with that hash
 //! image-HEX                the image whose manifest has that digest: what locks name
 //! ```
@@ -96,6 +97,8 @@ struct Memory {
     /// What the build used, by tag.
     bundles: BTreeMap<String, Bundle>,
     components: BTreeMap<(String, Arch), Component>,
+    /// What packs hold, by kind and key.
+    packs: BTreeMap<(&'static str, Digest), BTreeSet<Digest>>,
 }
 
 /// A component image that the build used.
@@ -141,6 +144,11 @@ impl<'a> SharedCaches<'a> {
         Ok(SharedCaches { store, ui, registry, offline, sources, targets, memory })
     }
 
+    /// Whether there is a cache to read.
+    pub fn are_read(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
     /// Whether the build is to send what it uses somewhere.
     pub fn are_written(&self) -> bool {
         !self.targets.is_empty()
@@ -151,6 +159,20 @@ impl<'a> SharedCaches<'a> {
         if self.are_written() {
             self.memory().bundles.insert(bundle.tag(), bundle);
         }
+    }
+
+    /// Adds to what a pack is to hold, since several outputs of a build may have pieces of the same component. Gives all
+    /// of it.
+    pub fn pack(&self, kind: &'static str, pack: &Digest, keys: BTreeSet<Digest>) -> BTreeSet<Digest> {
+        let mut memory = self.memory();
+        let all = memory.packs.entry((kind, *pack)).or_default();
+        all.extend(keys);
+        all.clone()
+    }
+
+    /// Has a bundle replaced where the build sends it, whatever is there.
+    pub fn replace(&self, bundle: &Bundle) {
+        self.memory().refused.insert(bundle.tag());
     }
 
     /// Notes that the build used the image of the recipe with this hash.

@@ -38,6 +38,9 @@ impl SharedCaches<'_> {
                 other => other?,
             }
         }
+        for bundle in self.memory().bundles.values().filter(|bundle| !bundle.is_kept) {
+            bundle.pieces.iter().try_for_each(|piece| self.store.remove_checked(bundle.kind, &piece.key))?;
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::machine::Disk;
 use crate::slots::device::{Device, SECTOR};
 use crate::slots::failure::{Doing, Failure, Result};
 use crate::slots::reset::{LINUX_DATA, RESET};
-use crate::slots::table::{Entry, Table};
+use crate::slots::table::{Entry, Lock, Table};
 use crate::sys::{add_partition, resize_partition};
 
 use super::wanted::Wanted;
@@ -20,7 +20,8 @@ const LEAST: u64 = 16 * MIB;
 
 /// Has the partition be there, as large as it is wanted, and the kernel know it. Gives its number.
 pub fn prepare(disk: &Disk, wanted: &Wanted, reset: bool) -> Result<u32> {
-    let mut table = Table::read(&disk.device)?;
+    let lock = Lock::take(&disk.device)?;
+    let mut table = lock.read()?;
     let number = wanted.number;
     let last_sector = disk.device.size() / SECTOR - 1;
     let moved = table.is_backup() || table.backup_sector() != last_sector;
@@ -30,7 +31,7 @@ pub fn prepare(disk: &Disk, wanted: &Wanted, reset: bool) -> Result<u32> {
         if let Some((entry, _)) = &planned {
             table.set(number, entry);
         }
-        table.write_to_the_end(&disk.device)?;
+        table.write_to_the_end(&lock)?;
     }
     if let Some((entry, change)) = planned {
         let what = format!("telling the kernel of partition {number}");
@@ -160,7 +161,7 @@ mod tests {
             };
             table.set(number, &entry);
         }
-        table.write(&device).unwrap();
+        table.write(&Lock::take(&device).unwrap()).unwrap();
         device
     }
 
@@ -178,7 +179,7 @@ mod tests {
         assert_eq!(entry.name, RESET);
         let made = Entry { name: "data".to_owned(), ..entry };
         table.set(4, &made);
-        table.write_to_the_end(&device).unwrap();
+        table.write_to_the_end(&Lock::take(&device).unwrap()).unwrap();
         let mut table = Table::read(&device).unwrap();
         assert_eq!((table.backup_sector(), table.last_usable()), (64 * MIB - 1, 64 * MIB - 34));
         // The same disk: nothing to do.

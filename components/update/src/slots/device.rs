@@ -5,11 +5,17 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
+use rustix::io::Errno;
 
 /// Bytes of a sector. Disks with sectors of 4096 bytes have other tables, and are refused by their reader.
 pub const SECTOR: u64 = 512;
+
+/// Attempts at the lock of a disk: a minute. A table is written in less than a second.
+const TRIES: u32 = 1200;
+const BETWEEN: Duration = Duration::from_millis(50);
 
 /// A disk. Offsets are in bytes.
 pub trait Device: Debug {
@@ -27,6 +33,12 @@ pub trait Device: Debug {
 
     /// Has the next reading of this part come from the disk, as far as the system can be told.
     fn forget(&self, at: u64, length: u64);
+
+    /// Returns when no other program changes the partition table, and keeps them away until [`Device::unlock`].
+    fn lock(&self) -> io::Result<()>;
+
+    /// Lets other programs change the partition table.
+    fn unlock(&self);
 }
 
 /// Reads `length` bytes.
@@ -83,5 +95,21 @@ impl Device for FileDevice {
     fn forget(&self, at: u64, length: u64) {
         // Advice: a file in memory has nothing to forget, and says so.
         let _ = fadvise(&self.file, at, NonZeroU64::new(length), Advice::DontNeed);
+    }
+
+    /// flock(2) of the whole disk, which programs that write partition tables agree on; udev takes it for looking at one.
+    fn lock(&self) -> io::Result<()> {
+        for _ in 0..TRIES {
+            match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(BETWEEN),
+                other => return Ok(other?),
+            }
+        }
+        Err(io::Error::other("another program has kept the disk locked for a minute"))
+    }
+
+    fn unlock(&self) {
+        // Closing the file does the same.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }

@@ -16,6 +16,8 @@ const MOST_TABLE: u64 = 16 << 20;
 /// An entry of the table at or above this ends a chain.
 const END: u32 = 0x0fff_fff8;
 const MASK: u32 = 0x0fff_ffff;
+/// Bytes of a folder: 65,536 entries.
+const MOST_FOLDER: u64 = 65_536 * SLOT;
 /// Files and folders that are looked at for finding clusters that nothing uses.
 const MOST_FILES: usize = 10_000;
 /// Bytes that are copied at once.
@@ -106,6 +108,18 @@ impl<'d> Volume<'d> {
             }
         }
         Ok(chain)
+    }
+
+    /// The clusters of a folder, which is not larger than the specification allows.
+    pub(super) fn folder_chain(&self, first: u32) -> Result<Vec<u32>> {
+        let chain = self.chain(first)?;
+        match chain.len() as u64 * self.cluster <= MOST_FOLDER {
+            true => Ok(chain),
+            false => Err(Failure::refused(format!(
+                "the EFI system partition has a folder of more than {} entries",
+                MOST_FOLDER / SLOT
+            ))),
+        }
     }
 
     /// The byte of the disk where a cluster starts.

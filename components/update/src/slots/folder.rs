@@ -20,6 +20,9 @@ const ARCHIVE: u8 = 0x20;
 const PIECE: usize = 13;
 const UNITS: [usize; PIECE] = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30];
 
+/// Pieces of a long name, which has up to 255 units.
+const MOST_PIECES: usize = 20;
+
 /// A file or folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
@@ -75,7 +78,7 @@ impl Volume<'_> {
     /// Every place for an entry in a folder, with its first byte.
     pub(super) fn slots(&self, folder: u32) -> Result<Vec<(u64, u8)>> {
         let mut slots = Vec::new();
-        for cluster in self.chain(folder)? {
+        for cluster in self.folder_chain(folder)? {
             let place = self.place(cluster);
             let bytes = bytes_at(self.device, place, self.cluster_size() as usize).doing("reading a folder")?;
             slots.extend(
@@ -94,7 +97,7 @@ impl Volume<'_> {
     pub fn list(&self, folder: u32) -> Result<Vec<File>> {
         let mut files = Vec::new();
         let mut pieces: Vec<(u64, Vec<u8>)> = Vec::new();
-        for cluster in self.chain(folder)? {
+        for cluster in self.folder_chain(folder)? {
             let place = self.place(cluster);
             let bytes = bytes_at(self.device, place, self.cluster_size() as usize).doing("reading a folder")?;
             for (at, entry) in (0_u64..).zip(bytes.chunks(SLOT as usize)) {
@@ -102,7 +105,9 @@ impl Volume<'_> {
                 match (byte(0), byte(11)) {
                     (0, _) => return Ok(files),
                     (DELETED, _) => pieces.clear(),
-                    (_, LONG) => pieces.push((at, entry.to_vec())),
+                    // One more tells a name that is too long from one that is not.
+                    (_, LONG) if pieces.len() <= MOST_PIECES => pieces.push((at, entry.to_vec())),
+                    (_, LONG) => {}
                     (_, attributes) if attributes & VOLUME_LABEL != 0 => pieces.clear(),
                     (_, attributes) => {
                         let (Some(&short), Some(&whole)) = (entry.first_chunk(), entry.first_chunk()) else { continue };
@@ -213,6 +218,9 @@ impl Volume<'_> {
 
 /// The long name that the pieces before a short entry are, if they belong to it.
 fn long_name(pieces: &[(u64, Vec<u8>)], short: &[u8; 11]) -> Option<String> {
+    if pieces.len() > MOST_PIECES {
+        return None;
+    }
     let sum = checksum(short);
     let mut units = Vec::new();
     for (number, (_, piece)) in (1_u8..).zip(pieces.iter().rev()) {
@@ -295,6 +303,51 @@ mod tests {
         assert_eq!(short_name("moby_2+3.efi", free).as_ref(), Some(b"MOBY_~1 EFI"));
         assert_eq!(short_name("moby_12345.efi", |short| short == b"MOBY_~1 EFI").as_ref(), Some(b"MOBY_~2 EFI"));
         assert_eq!((short_name("a b.efi", free), short_name("a.html", free)), (None, None));
+    }
+
+    /// A volume of 5000 clusters of a sector each, with a top folder of `clusters`, all of whose entries are `entry`.
+    fn volume(clusters: u32, entry: &[u8; 32], look: impl FnOnce(&Volume<'_>)) {
+        let path = std::env::temp_dir().join(format!("moby-update-folder-{clusters}-{}", std::process::id()));
+        let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        let mut bytes = vec![0; 512 * (1 + 40 + 5000)];
+        for (at, value) in [(11, 512_u16), (14, 1), (510, 0xaa55)] {
+            put(&mut bytes, at, &value.to_le_bytes());
+        }
+        put(&mut bytes, 13, &[1, 1, 0, 1]);
+        for (at, value) in [(32, 5041_u32), (36, 40), (44, 2)] {
+            put(&mut bytes, at, &value.to_le_bytes());
+        }
+        for cluster in 2..clusters + 2 {
+            let next = if cluster == clusters + 1 { 0x0fff_ffff } else { cluster + 1 };
+            put(&mut bytes, 512 + 4 * cluster as usize, &next.to_le_bytes());
+            for slot in 0..16 {
+                put(&mut bytes, 512 * (41 + cluster as usize - 2) + 32 * slot, entry);
+            }
+        }
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+        let device = super::super::device::FileDevice::new(file).unwrap();
+        look(&Volume::open(&device, 0, bytes.len() as u64).unwrap());
+    }
+
+    #[test]
+    fn folders_and_names_have_an_end() {
+        let mut entry = [0; 32];
+        put(&mut entry, 0, b"SHORT   EFI");
+        volume(4096, &entry, |volume| assert_eq!(volume.list(2).unwrap().len(), 65_536));
+        volume(4097, &entry, |volume| {
+            let failure = volume.list(2).unwrap_err().to_string();
+            assert!(failure.contains("more than 65536 entries") && volume.slots(2).is_err(), "{failure}");
+        });
+        // Nothing but pieces of a name that never comes.
+        put(&mut entry, 11, &[LONG]);
+        volume(4096, &entry, |volume| assert!(volume.list(2).unwrap().is_empty()));
+        let short = *b"SHORT   EFI";
+        let mut pieces: Vec<_> =
+            pieces_of(&"n".repeat(260), &short).into_iter().map(|piece| (0, piece.to_vec())).collect();
+        assert_eq!((pieces.len(), long_name(&pieces, &short).map(|name| name.len())), (20, Some(260)));
+        pieces.insert(0, (0, pieces.first().unwrap().1.clone()));
+        assert_eq!(long_name(&pieces, &short), None);
     }
 
     #[test]

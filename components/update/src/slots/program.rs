@@ -46,8 +46,34 @@ pub fn command_line(size: u64, read: &dyn Fn(u64, &mut [u8]) -> Result<()>) -> R
 
 /// The root hash of a kernel command line, SHA-256. The last one wins, as for the program that reads it.
 pub fn root_hash(command_line: &str) -> Option<[u8; 32]> {
-    let words = command_line.split_ascii_whitespace().take_while(|word| *word != "--");
-    words.filter_map(|word| word.strip_prefix("roothash=")).last().and_then(hash_from_hex)
+    value(command_line, "roothash").and_then(hash_from_hex)
+}
+
+/// The value of an option of a kernel command line; the last one wins.
+pub fn value<'l>(command_line: &'l str, option: &str) -> Option<&'l str> {
+    let values = options(command_line).filter_map(|word| word.strip_prefix(option)?.strip_prefix('='));
+    values.last().map(unquoted)
+}
+
+/// The words of a kernel command line, for the kernel and for everybody.
+pub fn options(command_line: &str) -> impl Iterator<Item = &str> {
+    words(command_line).map(unquoted)
+}
+
+/// The words before ` -- ` (what follows is for init's arguments). A quoted part may hold spaces.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    line.split(move |character: char| {
+        quoted ^= character == '"';
+        !quoted && character.is_ascii_whitespace()
+    })
+    .filter(|word| !word.is_empty())
+    .take_while(|word| *word != "--")
+}
+
+/// As the kernel does: quotes around a whole word or a whole value are not part of it.
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').map_or(text, |text| text.strip_suffix('"').unwrap_or(text))
 }
 
 /// Programs for other tests too.
@@ -90,5 +116,9 @@ pub mod tests {
         let digits = "ab".repeat(32);
         assert_eq!(root_hash(&format!("quiet roothash={digits} -- roothash=1")), Some([0xab; 32]));
         assert_eq!((root_hash("roothash=12"), root_hash("")), (None, None));
+        // One inside of another option's value is none.
+        let other = "cd".repeat(32);
+        let line = format!("roothash=\"{digits}\" x=\"a roothash={other} b\"");
+        assert_eq!(root_hash(&line), Some([0xab; 32]));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::device::Device;
 use super::failure::{Failure, Result};
-use super::table::Table;
+use super::table::Lock;
 
 /// The name of a data partition that has to be formatted.
 pub const RESET: &str = "_reset";
@@ -13,13 +13,14 @@ pub const LINUX_DATA: [u8; 16] =
 
 /// Marks the data partition. Gives its number: 4 with one slot, 6 with two.
 pub fn request(disk: &dyn Device) -> Result<u32> {
-    let mut table = Table::read(disk)?;
+    let lock = Lock::take(disk)?;
+    let mut table = lock.read()?;
     let last = table.all().max_by_key(|(number, _)| *number);
     let Some((number @ (4 | 6), mut entry)) = last.filter(|(_, entry)| entry.kind == LINUX_DATA) else {
         return Err(Failure::refused("the disk has no data partition"));
     };
     RESET.clone_into(&mut entry.name);
     table.set(number, &entry);
-    table.write(disk)?;
+    table.write(&lock)?;
     Ok(number)
 }

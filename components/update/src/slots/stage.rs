@@ -7,7 +7,7 @@ use super::failure::{Doing, Failure, Result};
 use super::fat::Volume;
 use super::folder::File;
 use super::layout::{Image, Layout, Slot, UNUSED, images, name_of, root_guid, system_partition, tree_guid};
-use super::table::{Entry, Table};
+use super::table::{Entry, Lock, Table};
 use super::verity::Superblock;
 
 /// Tries of a new image.
@@ -193,14 +193,24 @@ impl Target {
         )
     }
 
+    /// Changes the entries of the slot in the table as it is now: minutes lie between the steps of an update, and other
+    /// programs may ask for a reset of the data meanwhile.
     fn set(&self, layout: &mut Layout<'_>, root: impl FnOnce(&mut Entry), tree: impl FnOnce(&mut Entry)) -> Result<()> {
-        let mut entry = layout.partition(self.slot.root)?;
-        root(&mut entry);
-        layout.table.set(self.slot.root, &entry);
-        let mut entry = layout.partition(self.slot.tree)?;
-        tree(&mut entry);
-        layout.table.set(self.slot.tree, &entry);
-        layout.table.write(layout.device)
+        let lock = Lock::take(layout.device)?;
+        layout.table = lock.read()?;
+        let same = |number: u32, planned: &Entry| {
+            let entry = layout.partition(number)?;
+            match (entry.first, entry.last, entry.kind) == (planned.first, planned.last, planned.kind) {
+                true => Ok(entry),
+                false => Err(Failure::new(format!("another program has changed partition {number} meanwhile"))),
+            }
+        };
+        let (mut root_entry, mut tree_entry) = (same(self.slot.root, &self.root)?, same(self.slot.tree, &self.tree)?);
+        root(&mut root_entry);
+        tree(&mut tree_entry);
+        layout.table.set(self.slot.root, &root_entry);
+        layout.table.set(self.slot.tree, &tree_entry);
+        layout.table.write(&lock)
     }
 
     /// Step 5: the kernel image, which starts the new root.

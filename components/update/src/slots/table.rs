@@ -43,6 +43,32 @@ impl Entry {
     }
 }
 
+/// The right to write the table of a disk. Who has it reads the table first: what was read before may have been changed
+/// by another program since, and the place where new entries may be written follows from the header that is valid now.
+#[derive(Debug)]
+pub struct Lock<'d> {
+    device: &'d dyn Device,
+}
+
+impl<'d> Lock<'d> {
+    /// Waits until no other program has it.
+    pub fn take(device: &'d dyn Device) -> Result<Lock<'d>> {
+        device.lock().doing("waiting for the lock of the disk")?;
+        Ok(Lock { device })
+    }
+
+    /// The table as it is now.
+    pub fn read(&self) -> Result<Table> {
+        Table::read(self.device)
+    }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        self.device.unlock();
+    }
+}
+
 /// A table in memory.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -158,14 +184,14 @@ impl Table {
         u64_at(&self.header, if self.first_copy { 32 } else { 24 }).unwrap_or_default()
     }
 
-    /// Writes the table, both copies. The first copy is whole at every moment.
-    pub fn write(&mut self, device: &dyn Device) -> Result<()> {
-        self.write_with_backup_at(device, self.backup_sector())
+    /// Writes the table, which was read under this lock, both copies. The first copy is whole at every moment.
+    pub fn write(&mut self, lock: &Lock<'_>) -> Result<()> {
+        self.write_with_backup_at(lock.device, self.backup_sector())
     }
 
     /// Writes the table with its backup at the end of the disk, and lets partitions use everything before.
-    pub fn write_to_the_end(&mut self, device: &dyn Device) -> Result<()> {
-        self.write_with_backup_at(device, (device.size() / SECTOR).saturating_sub(1))
+    pub fn write_to_the_end(&mut self, lock: &Lock<'_>) -> Result<()> {
+        self.write_with_backup_at(lock.device, (lock.device.size() / SECTOR).saturating_sub(1))
     }
 
     fn write_with_backup_at(&mut self, device: &dyn Device, backup: u64) -> Result<()> {
