@@ -291,7 +291,8 @@ fn sticks() {
                 qemu.args(["-drive", &flash(0, &format!("readonly=on,file={}", OVMF[0]))]);
                 qemu.args(["-drive", &flash(1, &format!("file={}", text(&variables)))]);
             }
-            Machine::start_command(qemu).expect(LINE, BOOT);
+            // Firmware reads the whole of a kernel image by USB, which takes an emulator long.
+            Machine::start_command(qemu).expect(LINE, BOOT * 3);
         }
     }
 }
