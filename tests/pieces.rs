@@ -124,9 +124,11 @@ fn foreign(write: impl Fn(&Tree, Option<&dyn Pieces>) -> Vec<u8>, tree: &Tree, e
     assert!(write(tree, Some(kept)) == expected);
     assert_eq!((kept.news(), *kept.refused.lock().unwrap()), (0, 0), "all of them are right");
     assert!(*kept.accepted.lock().unwrap() > 20);
-    let keys: Vec<Digest> = right.keys().copied().collect();
+    let mut keys: Vec<Digest> = right.keys().copied().collect();
+    keys.sort_unstable();
     let mut wrong = right.clone();
-    for (number, bytes) in wrong.values_mut().enumerate() {
+    for (number, key) in keys.iter().enumerate() {
+        let bytes = wrong.get_mut(key).unwrap();
         let length = bytes.len();
         match number % 7 {
             0 => bytes.clear(),
@@ -145,8 +147,9 @@ fn foreign(write: impl Fn(&Tree, Option<&dyn Pieces>) -> Vec<u8>, tree: &Tree, e
     let lies = wrong.iter().filter(|(key, bytes)| right[key] != **bytes).count();
     *kept.pieces.lock().unwrap() = wrong;
     assert!(write(tree, Some(kept)) == expected, "lies");
-    // Two jobs may want the same piece.
-    assert!(*kept.refused.lock().unwrap() >= lies && lies > 20);
+    // Two jobs may want the same piece, and what was refused once is there anew for the second.
+    let refused = *kept.refused.lock().unwrap();
+    assert!(lies > 20 && refused * 2 > lies, "{refused} of {lies} were refused");
     // Of another key.
     let others = keys.iter().zip(keys.iter().cycle().skip(1)).map(|(key, other)| (*key, right[other].clone()));
     *kept.pieces.lock().unwrap() = others.collect();
