@@ -9,13 +9,17 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::source::changed;
 use crate::error::{Error, Result};
 use crate::rootfs::Content;
-use crate::store::Hasher;
+use crate::store::{Digest, Hasher};
 
 /// A file in several parts.
 #[derive(Debug, Default)]
 pub(super) struct Large {
     /// Whether it is compressed; whoever wants to know first finds out.
     pub compressed: OnceLock<bool>,
+    /// What its parts came to when the whole was checked; whoever wants to know first looks.
+    pub seen: OnceLock<Option<Vec<Digest>>>,
+    /// What they come to now, if that was something else.
+    pub found: Mutex<Option<Vec<Digest>>>,
     progress: Mutex<Progress>,
     moved: Condvar,
 }
@@ -25,6 +29,8 @@ struct Progress {
     /// Bytes that are in the digest.
     done: u64,
     hasher: Hasher,
+    /// What the parts come to, if somebody wants to know.
+    parts: Vec<Digest>,
     /// A part failed: there will be no digest.
     failed: bool,
 }
@@ -48,9 +54,9 @@ impl Large {
 }
 
 impl Turn<'_> {
-    /// Adds the part to the digest when the parts before it are there. Behind the last one, the digest must be that of the
-    /// content.
-    pub fn update(mut self, bytes: &[u8], content: &Content) -> Result<()> {
+    /// Adds the part, in two pieces, to the digest when the parts before it are there. Behind the last one, the digest must
+    /// be that of the content; returns what the parts come to, if all were given that.
+    pub fn update(mut self, bytes: [&[u8]; 2], part: Option<Digest>, content: &Content) -> Result<Option<Vec<Digest>>> {
         let mut progress = self.large.lock();
         while progress.done != self.offset && !progress.failed {
             progress = self.large.moved.wait(progress).unwrap_or_else(PoisonError::into_inner);
@@ -58,15 +64,30 @@ impl Turn<'_> {
         if progress.failed {
             return Err(Error::failed("another part of the same file failed"));
         }
-        progress.hasher.update(bytes);
-        progress.done += bytes.len() as u64;
-        if progress.done == content.size && std::mem::take(&mut progress.hasher).finish() != content.digest {
+        for bytes in bytes {
+            progress.hasher.update(bytes);
+            progress.done += bytes.len() as u64;
+        }
+        progress.parts.extend(part);
+        let ends = progress.done == content.size;
+        if ends && std::mem::take(&mut progress.hasher).finish() != content.digest {
             return Err(changed(content));
         }
+        let parts = ends.then(|| std::mem::take(&mut progress.parts));
         self.taken = true;
         drop(progress);
         self.large.moved.notify_all();
-        Ok(())
+        Ok(parts)
+    }
+
+    /// Where the part starts.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Nobody makes a digest of this file: its parts are known one by one.
+    pub fn pass(mut self) {
+        self.taken = true;
     }
 }
 
