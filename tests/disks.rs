@@ -372,3 +372,60 @@ fn small_images_are_pinned() {
             .eq(dump, snapbox::Data::read_from(&pinned, Some(snapbox::data::DataFormat::Text)));
     }
 }
+
+/// Clusters that were there first, in an order of their own, around which the rest of a qcow2 image is written: across L2
+/// tables, and across the places where reference counts stand.
+#[test]
+fn qcow2_around_what_is_there() {
+    const CLUSTER: u64 = 65_536;
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, target) = (folder.path().join("raw"), folder.path().join("target"));
+    // Every cluster from somewhere on, and every other one. Few of them have something in them.
+    for (start, clusters, step) in [(1 << 20, 40_000, 1), (1 << 20, 100, 2), (600 << 20, 9000, 1)] {
+        let file = File::create(&raw).unwrap();
+        file.set_len(4 << 30).unwrap();
+        for at in [0, (1 << 20) - 4096, (3 << 30) + 5, (4 << 30) - 512] {
+            file.write_all_at(b"around", at).unwrap();
+        }
+        let around = File::create(folder.path().join("around")).unwrap();
+        around.set_len(4 << 30).unwrap();
+        for at in [0, (1 << 20) - 4096, (3 << 30) + 5, (4 << 30) - 512] {
+            around.write_all_at(b"around", at).unwrap();
+        }
+        let image = File::create(&target).unwrap();
+        let mut front = qcow2::Front::default();
+        for cluster in (0..clusters).step_by(step).chain([1]) {
+            let place = front.place(cluster * CLUSTER + 100);
+            if !cluster.is_multiple_of(100) && cluster != 1 {
+                continue;
+            }
+            let mark = cluster.to_le_bytes().map(|byte| byte | 1);
+            image.write_all_at(&mark, place).unwrap();
+            file.write_all_at(&mark, start + cluster * CLUSTER + 100).unwrap();
+        }
+        let placed: Vec<_> =
+            front.runs().iter().map(|run| qcow2::Placed { offset: start + run.offset, ..*run }).collect();
+        assert!(placed.windows(2).all(|pair| pair[0].offset + pair[0].size <= pair[1].offset));
+        let disk = RawFile::open(&folder.path().join("around")).unwrap();
+        let options = qcow2::Options::default();
+        let length = qcow2::write_around(&disk, &placed, Output::around(&image, &target), &options).unwrap();
+        assert_eq!(image.metadata().unwrap().len(), length);
+        // As large as what is in it, with its tables.
+        let data: u64 = placed.iter().map(|run| run.size / CLUSTER).sum();
+        assert!(length / CLUSTER <= data + 3 + 8 + 6, "{} clusters for {data}", length / CLUSTER);
+        let read = qcow2::Reader::open(RawFile::open(&target).unwrap()).unwrap();
+        assert!(digest(&read) == digest(&RawFile::open(&raw).unwrap()));
+        if available("qemu-img") {
+            let (raw, target) = (raw.to_str().unwrap(), target.to_str().unwrap());
+            let said = run("qemu-img", &["check", "-f", "qcow2", target]);
+            assert!(said.contains("No errors"), "{said}");
+            let said = run("qemu-img", &["compare", "-f", "qcow2", "-F", "raw", target, raw]);
+            assert!(said.contains("identical"), "{said}");
+        }
+        // What is there is not written again.
+        let twice = RawFile::open(&raw).unwrap();
+        assert!(qcow2::write_around(&twice, &placed, Output::around(&image, &target), &options).is_err());
+        let outside = [qcow2::Placed { offset: 4 << 30, place: 2 * CLUSTER, size: CLUSTER }];
+        assert!(qcow2::write_around(&disk, &outside, Output::around(&image, &target), &options).is_err());
+    }
+}

@@ -4,10 +4,13 @@
 
 use std::collections::HashMap;
 use std::io::Cursor;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Mutex;
 
 use moby::error::Result;
 use moby::formats::pieces::{Found, Pieces};
+use moby::formats::verity::{self, Hashes};
 use moby::formats::{erofs, squashfs};
 use moby::rootfs::{Content, Inode, Kind, Meta, OriginId, Tree};
 use moby::store::Digest;
@@ -162,7 +165,8 @@ fn erofs_of_pieces_is_the_same() {
         check(|tree, pieces| {
             let options = erofs::Options { compression, ..erofs::Options::default() };
             let mut out = Cursor::new(Vec::new());
-            erofs::write_with_pieces(tree, &mut out, &options, pieces).unwrap();
+            let beside = erofs::Beside { pieces, ..erofs::Beside::default() };
+            erofs::write_with_pieces(tree, &mut out, &options, beside).unwrap();
             out.into_inner()
         });
     }
@@ -177,4 +181,106 @@ fn squashfs_of_pieces_is_the_same() {
         squashfs::write_with_pieces(tree, &mut out, &options, pieces).unwrap();
         out.into_inner()
     });
+}
+
+/// An image, its hash tree, its root hash.
+type Hashed = (Vec<u8>, Vec<u8>, [u8; 32]);
+
+fn hashed(tree: &Tree, compression: erofs::Compression, seen: Option<&dyn Pieces>) -> Result<Hashed> {
+    let options = erofs::Options { compression, ..erofs::Options::default() };
+    let mut hashes = Hashes::new(tempfile::tempfile().unwrap(), salted());
+    let (mut out, mut hash_tree) = (Cursor::new(Vec::new()), Cursor::new(Vec::new()));
+    let beside = erofs::Beside { hashes: Some(&mut hashes), seen, ..erofs::Beside::default() };
+    erofs::write_with_pieces(tree, &mut out, &options, beside)?;
+    let made = hashes.finish(&mut hash_tree)?;
+    Ok((out.into_inner(), hash_tree.into_inner(), made.root_hash))
+}
+
+fn salted() -> verity::Options {
+    verity::Options { salt: vec![1; 32], uuid: None }
+}
+
+/// The hashes that are taken while an image is written are those of a tree over it.
+#[test]
+fn hashes_of_an_image_are_those_of_its_blocks() {
+    for compression in [erofs::Compression::None, erofs::Compression::Lz4Fast] {
+        let (image, hash_tree, root_hash) = hashed(&tree("one"), compression, None).unwrap();
+        let options = erofs::Options { compression, ..erofs::Options::default() };
+        let mut out = Cursor::new(Vec::new());
+        erofs::write(&tree("one"), &mut out, &options).unwrap();
+        assert!(out.into_inner() == image, "{compression:?}");
+        let mut expected = Cursor::new(Vec::new());
+        let made = verity::write(&mut image.as_slice(), image.len() as u64, &mut expected, &salted()).unwrap();
+        assert_eq!(made.root_hash, root_hash, "{compression:?}");
+        assert!(expected.into_inner() == hash_tree, "{compression:?}");
+    }
+}
+
+#[test]
+fn contents_that_were_checked_are_the_same_ones() {
+    let (one, other) = (tree("one"), tree("other"));
+    let write = |tree: &Tree, seen: &Kept| hashed(tree, erofs::Compression::None, Some(seen)).unwrap();
+    let expected = [&one, &other].map(|tree| hashed(tree, erofs::Compression::None, None).unwrap());
+    let kept = Kept::default();
+    for threads in [1, 2, 16] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let write = |tree| pool.install(|| write(tree, &kept));
+        kept.pieces.lock().unwrap().clear();
+        kept.news();
+        assert!(write(&one) == expected[0], "the first time, {threads} threads");
+        let all = kept.news();
+        assert!(write(&one) == expected[0], "again, {threads} threads");
+        assert_eq!(kept.news(), 0, "what was there");
+        assert!(write(&other) == expected[1], "changed, {threads} threads");
+        let changed = kept.news();
+        assert!((1..=3).contains(&changed) && all > 10, "{changed} of {all} for one file");
+        // What cannot be understood, what is of another length, and what is of other contents.
+        let damages: [fn(&mut Vec<u8>); 4] =
+            [Vec::clear, |bytes| bytes.truncate(31), |bytes| bytes.extend([0; 32]), |bytes| bytes.fill(7)];
+        for damage in damages.into_iter().filter(|_| threads == 2) {
+            kept.damage(damage);
+            assert!(write(&one) == expected[0], "damaged, {threads} threads");
+            assert!(kept.news() > 0);
+            assert!(write(&one) == expected[0], "made again, {threads} threads");
+            assert_eq!(kept.news(), 0, "what was made again");
+        }
+    }
+}
+
+/// A file of 5000 bytes, and one of several parts with an end behind its inode.
+fn tree_in(file: &Path, bytes: &[u8]) -> Tree {
+    let mut tree = Tree::new(0);
+    let origin = tree.inode(tree.root()).origin;
+    for (name, range) in [("large", 0..3_000_000), ("small", 3_000_000..3_005_000)] {
+        let digest = Digest::of(&bytes[range.clone()]);
+        let content = Content::part(file.into(), range.start as u64, range.len() as u64, digest);
+        let inode = Inode { meta: Meta::root(0o644, 0), kind: Kind::File(content), origin };
+        tree.insert(name.as_bytes(), inode, &Meta::root(0o755, 0)).unwrap();
+    }
+    tree
+}
+
+#[test]
+fn damaged_contents_are_found_whether_they_were_checked_before_or_not() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let bytes: Vec<u8> = (0..3_005_000u32).map(|at| (at ^ at >> 9) as u8).collect();
+    std::fs::write(file.path(), &bytes).unwrap();
+    let tree = tree_in(file.path(), &bytes);
+    let kept = Kept::default();
+    let write = |seen: Option<&dyn Pieces>| hashed(&tree, erofs::Compression::None, seen);
+    let good = write(None).unwrap();
+    assert!(write(Some(&kept)).unwrap() == good);
+    for threads in [1, 2] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for at in [0, 1_500_000, 2_999_999, 3_000_001, 3_004_999] {
+            file.as_file().write_all_at(&[!bytes[at]], at as u64).unwrap();
+            for seen in [None, Some(&Kept::default() as &dyn Pieces), Some(&kept)] {
+                let error = pool.install(|| write(seen)).map(drop).unwrap_err();
+                assert!(error.message().contains("changed since it was read, or is damaged"), "{at}: {error}");
+            }
+            file.as_file().write_all_at(&[bytes[at]], at as u64).unwrap();
+            assert!(pool.install(|| write(Some(&kept))).unwrap() == good, "{at}");
+        }
+    }
+    assert_eq!(kept.news(), 2, "what was damaged is not kept");
 }

@@ -383,6 +383,71 @@ fn sealed_disks_are_reproducible() {
     assert!(others.iter().all(|other| *other == first));
 }
 
+/// What is known of contents from earlier builds changes no byte, whatever became of it; nor does what the disk is wrapped in.
+#[test]
+fn what_was_checked_before_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = "root: {type: erofs, compression: none}\n";
+    let seen = support::machine::cache_dir().join("derived/erofs-seen-1");
+    let damages: [&dyn Fn(); 3] = [&|| _ = fs::remove_dir_all(&seen), &|| (), &|| {
+        for entry in fs::read_dir(&seen).unwrap() {
+            let file = OpenOptions::new().write(true).open(entry.unwrap().path()).unwrap();
+            file.write_all_at(b"damage", 40).unwrap();
+        }
+    }];
+    let mut digests = Vec::new();
+    for damage in damages {
+        damage();
+        build("amd64", "raw-efi,qcow2-efi,vhdx", more, dir.path());
+        let [raw, qcow2, vhdx] = ["disk-efi.img", "disk-efi.qcow2", "disk.vhdx"].map(|name| dir.path().join(name));
+        let said = judged("qemu-img", &["check", qcow2.to_str().unwrap()]);
+        assert!(said.is_empty() || said.contains("No errors"), "{said}");
+        for container in [&qcow2, &vhdx] {
+            judged("qemu-img", &["compare", raw.to_str().unwrap(), container.to_str().unwrap()]);
+        }
+        let compact = qcow2.metadata().unwrap().len() < raw.metadata().unwrap().len() * 19 / 20;
+        assert!(compact, "{} bytes", qcow2.metadata().unwrap().len());
+        digests.push([&raw, &qcow2, &vhdx].map(|path| moby_digest(path)));
+        for path in [&raw, &qcow2, &vhdx] {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    assert!(digests.iter().all(|other| *other == digests[0]), "{digests:?}");
+}
+
+/// The root is written straight into the disk's file: when there is no room left, the old disk is there and nothing else.
+#[test]
+fn a_full_disk_leaves_the_old_one() {
+    let mounted = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        eprintln!("left out: `unshare -m` and mounting need root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let more = dir.path().join("more.yml");
+    fs::write(&more, SEALED).unwrap();
+    for (format, file) in [("raw-efi", "disk-efi.img"), ("qcow2-efi", "disk-efi.qcow2")] {
+        let script = format!(
+            "mkdir -p $dir/out; mount -t tmpfs -o size=9m none $dir/out; echo old > $dir/out/{file}\n\
+             $moby build --arch amd64 -f {format} --dir $dir/out --name disk blueprints/minimal.yml $dir/more.yml 2>&1 \
+             && echo status 0 || echo status $?\n\
+             ls -A $dir/out; cat $dir/out/{file}\n"
+        );
+        let output = Command::new("unshare")
+            .args(["-m", "sh", "-euc", &script])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("moby", env!("CARGO_BIN_EXE_moby"))
+            .env("dir", dir.path())
+            .env("MOBY_CACHE", support::machine::cache_dir())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(said.contains("No space left on device") && said.contains("\nhint: free some space"), "{said}");
+        assert!(said.ends_with(&format!("status 5\n{file}\nold\n")), "{said}");
+        assert!(said.contains(&format!("out/{file}")), "the file is not named: {said}");
+    }
+}
+
 fn moby_digest(path: &Path) -> String {
     let mut hasher = moby::store::Hasher::new();
     let mut file = File::open(path).unwrap();

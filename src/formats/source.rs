@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,8 +25,8 @@ pub trait Source: Debug + Send + Sync {
     /// Writes the bytes, exactly [`Source::size`] of them, the same every time.
     fn write_to(&self, out: &mut dyn Write) -> Result<()>;
 
-    /// Large parts that are whole files, in their order: who writes to a file has the kernel copy them, who reads needs
-    /// no copy.
+    /// Large parts that lie in files, in their order: who writes to a file has the kernel copy them, who reads needs no
+    /// copy.
     fn files(&self) -> Vec<FilePart<'_>> {
         Vec::new()
     }
@@ -36,17 +37,27 @@ pub trait Source: Debug + Send + Sync {
     }
 }
 
-/// A part of a source that is a file from its first byte on.
+/// A part of a source that is a part of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct FilePart<'a> {
     /// Where in the source it starts.
     pub offset: u64,
     /// Bytes.
     pub size: u64,
+    /// Where in the file it starts.
+    pub from: u64,
     /// The file.
     pub file: &'a File,
     /// Its name in messages.
     pub path: &'a Path,
+}
+
+impl FilePart<'_> {
+    /// Whether it lies in this very file.
+    pub fn lies_in(&self, file: &File) -> io::Result<bool> {
+        let (one, other) = (self.file.metadata()?, file.metadata()?);
+        Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+    }
 }
 
 impl Source for crate::rootfs::Content {

@@ -35,7 +35,7 @@ pub fn write(
     target: &Target,
     options: &Options<'_>,
 ) -> Result<Vec<PathBuf>> {
-    write_disk(format, container, || plan(system, options), target, options)
+    write_disk(format, container, |_| plan(system, options), target, options)
 }
 
 /// Writes a disk for BIOS and UEFI.
@@ -46,7 +46,7 @@ pub fn write_both(
     target: &Target,
     options: &Options<'_>,
 ) -> Result<Vec<PathBuf>> {
-    write_disk(format, container, || plan_both(system, options), target, options)
+    write_disk(format, container, |_| plan_both(system, options), target, options)
 }
 
 fn plan(system: &System, options: &Options<'_>) -> Result<mbr::Disk> {

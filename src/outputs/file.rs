@@ -115,6 +115,20 @@ impl OutputFile {
         Ok(copied)
     }
 
+    /// Writes bytes at an offset.
+    pub fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let file = self.file().ok_or_else(|| io::Error::other("standard output has no offsets"))?;
+        let written = std::os::unix::fs::FileExt::write_all_at(file, bytes, offset);
+        written.map_err(|error| io::Error::other(Error::io("writing", &self.path, error)))?;
+        self.wrote(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Takes back all that was written.
+    pub fn empty(&mut self) -> Result<()> {
+        self.file().map_or(Ok(()), |file| file.set_len(0)).at("writing", &self.path)
+    }
+
     /// Counts what was written and starts a sync now and then.
     fn wrote(&mut self, count: u64) {
         self.unsynced += count;

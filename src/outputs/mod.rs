@@ -6,6 +6,7 @@
 mod bios;
 mod bios_disk;
 mod component;
+mod disk_file;
 mod docker;
 mod extras;
 mod file;

@@ -42,7 +42,7 @@ type Named = (String, Arc<dyn Source>);
 
 /// Writes the card and returns the file's name.
 pub fn write(format: Format, system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
-    write_disk(format, Container::Raw, || card(system, options), target, options)
+    write_disk(format, Container::Raw, |_| card(system, options), target, options)
 }
 
 /// Writes the archive and returns its name.

@@ -6,12 +6,14 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::initrd::Initrd;
+use super::pieces::Stored;
 use super::shared_pieces::{Kinds, SharedPieces};
 use super::verified_root::DiskRoot;
 use super::{Format, Options, OutputFile, System, Target, finder, uki};
 use crate::blueprint::Root;
 use crate::error::{Error, IoContext, Result};
 use crate::formats::source::Joined;
+use crate::formats::verity::Hashes;
 use crate::formats::{erofs, squashfs};
 use crate::rootfs::stage1::{Purpose, RootKind};
 use crate::rootfs::{Tree, write_error};
@@ -21,6 +23,8 @@ const FIRST_DISK: &str = "/dev/vda";
 /// Derived data of these kinds holds compressed pieces of file systems; the numbers go up when their bytes would change.
 const SQUASHFS: Kinds = Kinds { pieces: "squashfs-1", packs: "squashfs-pack-1" };
 const EROFS: Kinds = Kinds { pieces: "erofs-1", packs: "erofs-pack-1" };
+/// This kind tells contents that were checked before by the hashes of their blocks.
+const EROFS_SEEN: &str = "erofs-seen-1";
 /// The name of an erofs root.
 const LABEL: &str = "root";
 
@@ -129,7 +133,8 @@ pub fn cmdline(words: &str, place: &str) -> String {
 fn image(file_system: FileSystem, tree: &Tree, out: &OutputFile, options: &Options<'_>) -> Result<Option<String>> {
     let file = out.file().ok_or_else(|| Error::failed("a file system cannot go to standard output"))?;
     let file = Named { file: file.try_clone().at("writing", out.path())?, path: out.path() };
-    Ok(write_image(file_system, true, tree, file, options)?.1.map(uuid_text))
+    let mut writer = BufWriter::with_capacity(256 << 10, file);
+    Ok(write_image(file_system, true, tree, &mut writer, None, options)?.1.map(uuid_text))
 }
 
 /// A file whose errors have its final name, which writers of file systems do not know.
@@ -166,24 +171,28 @@ impl Seek for Named<'_> {
     }
 }
 
-/// Writes the file system. Returns its size in bytes, a multiple of 4096, and its identifier, if it has one.
+/// Writes the file system, and takes the hashes of its blocks; squashfs cannot give them. Returns its size in bytes, a
+/// multiple of 4096, and its identifier, if it has one.
 pub fn write_image(
     file_system: FileSystem,
     compressed: bool,
     tree: &Tree,
-    file: impl Write + Seek,
+    writer: &mut (impl Write + Seek),
+    hashes: Option<&mut Hashes>,
     options: &Options<'_>,
 ) -> Result<(u64, Option<[u8; 16]>)> {
     let task = options.ui.task("write", "root file system", None);
-    let mut writer = BufWriter::with_capacity(256 << 10, file);
     let (size, uuid) = match file_system {
+        FileSystem::Squashfs if hashes.is_some() => {
+            return Err(Error::failed("squashfs is hashed when it is written"));
+        }
         FileSystem::Squashfs => {
             let compression = if compressed { Default::default() } else { squashfs::Compression::None };
             let made = squashfs::Options { compression, time: options.time, ..squashfs::Options::default() };
             let how = format!("{} {}", compression, made.block_size);
             let pieces = compressed.then(|| SharedPieces::new(SQUASHFS, &how, tree, options)).transpose()?;
             let kept = pieces.as_ref().map(|pieces| pieces as _);
-            let summary = squashfs::write_with_pieces(tree, &mut writer, &made, kept)?;
+            let summary = squashfs::write_with_pieces(tree, writer, &made, kept)?;
             pieces.map_or(Ok(()), |pieces| pieces.finish())?;
             for (path, name) in &summary.lost_xattrs {
                 options.ui.warn(format!(
@@ -199,7 +208,9 @@ pub fn write_image(
             let made = erofs::Options { compression, uuid: None, label: LABEL, time: options.time };
             let pieces = compressed.then(|| SharedPieces::new(EROFS, "lz4", tree, options)).transpose()?;
             let kept = pieces.as_ref().map(|pieces| pieces as _);
-            let summary = erofs::write_with_pieces(tree, &mut writer, &made, kept)?;
+            let seen = Stored { store: options.store, kind: EROFS_SEEN };
+            let beside = erofs::Beside { pieces: kept, hashes, seen: Some(&seen) };
+            let summary = erofs::write_with_pieces(tree, writer, &made, beside)?;
             pieces.map_or(Ok(()), |pieces| pieces.finish())?;
             (summary.size, Some(summary.uuid))
         }

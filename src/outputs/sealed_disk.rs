@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
+use super::disk_file::{DiskFile, Room};
 use super::uefi_disk::{program_path, wanted_size};
-use super::verified_root::{DiskRoot, partition_types};
+use super::verified_root::{DiskRoot, Unwritten, partition_types};
 use super::{Options, System, signing, uki};
 use crate::Arch;
 use crate::blueprint::Root;
@@ -16,6 +17,7 @@ use crate::formats::source::Source;
 use crate::formats::uki::Uki;
 use crate::formats::verity::format as verity;
 use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree};
+use crate::secure_boot::signing::Signing;
 
 /// What firmware and people see.
 const LABEL: &str = "ESP";
@@ -32,24 +34,60 @@ const MENU_LIMIT: u64 = 16 << 20;
 const FIRST_IMAGE: &str = "EFI/Linux/moby_1+3.efi";
 /// No menu unless a key is held, no way to type another command line, no entries but the kernel images.
 const MENU_CONFIGURATION: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n";
+/// Index of the root's partition.
+const ROOT: usize = 1;
 /// An unused slot (systemd-sysupdate's convention).
 const UNUSED: &str = "_empty";
 /// Kernel images that the EFI system partition has room for: one of each slot, and one that is being written.
 const IMAGES: u64 = 3;
 
 /// Plans the disk. Its size is a multiple of `multiple` bytes, and of whole MiB.
-pub fn plan(root: &Root, system: &System, multiple: u64, options: &Options<'_>) -> Result<Disk> {
-    let made = DiskRoot::make(root, system, options)?;
+///
+/// The root is written into the disk's `file` at once, if there is room for it.
+pub fn plan(root: &Root, system: &System, multiple: u64, file: &DiskFile, options: &Options<'_>) -> Result<Disk> {
+    let root = Unwritten::new(root, system, options)?;
+    let place = match file.room() {
+        Room::Raw if root.goes_anywhere() => root_place(&root, system, options)?,
+        Room::Qcow2 if root.goes_anywhere() => Some(0),
+        _ => None,
+    };
+    let made = root.write(place.map(|start| (file, start)))?;
+    let disk = disk(&made, system, multiple, options)?;
+    if file.room() == Room::Raw && place.is_some() && disk.offset(ROOT) != place {
+        drop(disk);
+        return self::disk(&made.apart(file, options.store)?, system, multiple, options);
+    }
+    Ok(disk)
+}
+
+/// The first byte of the root's partition, if it is known before the root is. It depends on what stands in front: the EFI
+/// system partition.
+fn root_place(root: &Unwritten<'_, '_>, system: &System, options: &Options<'_>) -> Result<Option<u64>> {
+    let Some(sketch) = root.sketch() else { return Ok(None) };
+    // Nobody is asked to sign what is thrown away: programs get room for signatures.
+    let room = options.sign.map(|sign| Signing::with_messages(sign.certificate().clone(), Vec::new()));
+    let esp = esp(&sketch, system, room.as_ref(), options)?;
+    let behind = gpt::Partition::new(gpt::LINUX_DATA, "root", Arc::new(Vec::new()));
+    Ok(Disk::new(vec![esp, behind], gpt::Options::default())?.offset(ROOT))
+}
+
+/// The partition that firmware starts.
+fn esp(made: &DiskRoot, system: &System, sign: Option<&Signing>, options: &Options<'_>) -> Result<gpt::Partition> {
     let mut starter = made.starter(system, &made.places())?;
     let two = system.disk.slots() == 2;
     if two {
         order_by_name(&mut starter.tree, options.time)?;
     }
     let image = Arc::new(uki::image(&starter, options)?);
-    let esp = if two { menu_volume(system, image, options)? } else { volume(system.arch, image, options)? };
-    let mut partitions = vec![gpt::Partition::new(gpt::EFI_SYSTEM, LABEL, Arc::new(esp))];
-    if two {
-        partitions.extend(slots(&made, system)?);
+    let esp = if two { menu_volume(system, image, sign, options)? } else { volume(system.arch, image, sign, options)? };
+    Ok(gpt::Partition::new(gpt::EFI_SYSTEM, LABEL, Arc::new(esp)))
+}
+
+/// The disk of a root that is written.
+fn disk(made: &DiskRoot, system: &System, multiple: u64, options: &Options<'_>) -> Result<Disk> {
+    let mut partitions = vec![esp(made, system, options.sign, options)?];
+    if system.disk.slots() == 2 {
+        partitions.extend(slots(made, system)?);
     } else {
         partitions.extend(made.partitions(system.arch, ""));
     }
@@ -59,17 +97,17 @@ pub fn plan(root: &Root, system: &System, multiple: u64, options: &Options<'_>) 
 }
 
 /// The EFI system partition of a disk with one root: the image is what firmware starts by itself.
-fn volume(arch: Arch, image: Arc<Uki>, options: &Options<'_>) -> Result<Fat> {
+fn volume(arch: Arch, image: Arc<Uki>, sign: Option<&Signing>, options: &Options<'_>) -> Result<Fat> {
     let path = program_path(arch);
-    fat(vec![(path, signing::finish(image, Some(path), options)?)], FREE, options)
+    fat(vec![(path, signing::finish_with(image, Some(path), sign)?)], FREE, options)
 }
 
 /// The EFI system partition of a disk with two slots: firmware starts the menu, the menu the newest image.
-fn menu_volume(system: &System, image: Arc<Uki>, options: &Options<'_>) -> Result<Fat> {
+fn menu_volume(system: &System, image: Arc<Uki>, sign: Option<&Signing>, options: &Options<'_>) -> Result<Fat> {
     let menu = options.component_file(MENU, system.arch, menu_path(system.arch))?.read(MENU_LIMIT)?;
     let path = program_path(system.arch);
-    let menu = signing::finish(Arc::new(menu), Some(path), options)?;
-    let image = signing::finish(image, Some(FIRST_IMAGE), options)?;
+    let menu = signing::finish_with(Arc::new(menu), Some(path), sign)?;
+    let image = signing::finish_with(image, Some(FIRST_IMAGE), sign)?;
     let room = with_room(image.size()).saturating_mul(IMAGES).saturating_sub(image.size()).saturating_add(FREE);
     let files: Vec<(&str, Arc<dyn Source>)> = vec![
         (path, menu),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::error::Result;
+use crate::error::{Error, IoContext, Result};
 use crate::formats::disk::{Output, is_zero};
 use crate::formats::source::{Sequential, Source};
 use crate::rootfs::write_error;
@@ -12,10 +12,20 @@ const BLOCK: usize = 4096;
 /// What is written at once.
 const BUFFER: usize = 256 << 10;
 
-/// Writes a source into an empty file; blocks of zeros become holes.
+/// Writes a source into a file; blocks of zeros become holes. The file is empty, or has parts of the source where they
+/// belong.
 pub fn write(source: &dyn Source, output: Output<'_>) -> Result<()> {
+    let mut apart = Vec::new();
+    for part in source.files() {
+        if !part.lies_in(output.file()).at("reading", part.path)? {
+            apart.push(part);
+        } else if part.from != part.offset {
+            let message = format!("a part of a disk lies at byte {} instead of {}", part.from, part.offset);
+            return Err(Error::failed(message));
+        }
+    }
     write_without_files(source, output)?;
-    source.files().iter().try_for_each(|part| output.copy_at(part.file, part.size, part.offset))
+    apart.iter().try_for_each(|part| output.copy_at(part, part.offset))
 }
 
 /// The same with holes in the place of the source's files.

@@ -5,13 +5,15 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::disk_file::{DiskFile, Room};
 use super::{Format, Options, OutputFile, System, Target, sealed_disk, sparse, uki, with_suffix};
 use crate::Arch;
 use crate::error::{Error, IoContext, Result};
 use crate::formats::disk::{Assembled, DiskImage, Identity, Output, RawFile};
 use crate::formats::fat::{self, Fat};
 use crate::formats::gpt::{self, Disk};
-use crate::formats::source::Source;
+use crate::formats::qcow2::Placed;
+use crate::formats::source::{FilePart, Source};
 use crate::formats::{gcp, ova, qcow2, vhd, vhdx, vmdk};
 use crate::rootfs::write_error;
 
@@ -52,7 +54,7 @@ pub fn write(
     options: &Options<'_>,
 ) -> Result<Vec<PathBuf>> {
     let multiple = if container == Container::Gcp { GIB } else { 1 };
-    let plan = || plan(system, multiple, options);
+    let plan = |file: &DiskFile| plan(system, multiple, file, options);
     write_disk(format, container, plan, target, options)
 }
 
@@ -60,7 +62,7 @@ pub fn write(
 pub fn write_disk<D: Source>(
     format: Format,
     container: Container,
-    plan: impl FnOnce() -> Result<D>,
+    plan: impl FnOnce(&DiskFile) -> Result<D>,
     target: &Target,
     options: &Options<'_>,
 ) -> Result<Vec<PathBuf>> {
@@ -75,9 +77,15 @@ pub fn write_disk<D: Source>(
             );
         }
     };
-    let disk = plan()?;
+    let room = match container {
+        Container::Raw => Room::Raw,
+        Container::Qcow2 if options.extras.qcow2.is_none() => Room::Qcow2,
+        _ => Room::None,
+    };
+    let file = DiskFile::new(&path, room);
+    let disk = plan(&file)?;
     let task = options.ui.task("write", description.name, None);
-    let mut out = OutputFile::create(&path)?;
+    let mut out = file.into_output()?;
     if container == Container::Raw {
         sparse::write(&disk, output(&out)?)?;
     } else {
@@ -85,17 +93,32 @@ pub fn write_disk<D: Source>(
         let raw = options.store.temporary_file()?;
         sparse::write_without_files(&disk, Output::new(raw.as_file(), raw.path())?)?;
         let file = raw.as_file().try_clone().at("opening", raw.path())?;
-        let image = Assembled { around: RawFile::new(file, raw.path())?, files: disk.files() };
+        let (placed, files) = placed(disk.files(), &out)?;
+        let image = Assembled { around: RawFile::new(file, raw.path())?, files };
         let identity = Identity::from_digest(&disk.identity());
-        out = contain(container, &image, identity, out, target, options)?;
+        out = contain(container, &image, &placed, identity, out, target, options)?;
     }
     task.advance(disk.size());
     Ok(vec![out.commit()?])
 }
 
+/// Takes what lies in the output already out of a disk's parts.
+fn placed<'a>(parts: Vec<FilePart<'a>>, out: &OutputFile) -> Result<(Vec<Placed>, Vec<FilePart<'a>>)> {
+    let (mut placed, mut files) = (Vec::new(), Vec::new());
+    for part in parts {
+        match out.file().map_or(Ok(false), |file| part.lies_in(file)).at("reading", part.path)? {
+            true => placed.push(Placed { offset: part.offset, place: part.from, size: part.size }),
+            false => files.push(part),
+        }
+    }
+    Ok((placed, files))
+}
+
+/// Writes the container. Only in qcow2 can parts of the disk be there already.
 fn contain(
     container: Container,
     disk: &dyn DiskImage,
+    placed: &[Placed],
     identity: Identity,
     out: OutputFile,
     target: &Target,
@@ -104,7 +127,11 @@ fn contain(
     let time = options.time;
     match container {
         Container::Raw => return Err(Error::failed("a raw disk has no container")),
-        Container::Qcow2 => qcow2::write(disk, output(&out)?, &qcow2::Options { compression: options.extras.qcow2 })?,
+        Container::Qcow2 => {
+            let made = qcow2::Options { compression: options.extras.qcow2 };
+            qcow2::write_around(disk, placed, output(&out)?, &made)?
+        }
+        _ if !placed.is_empty() => return Err(Error::failed("a root is where its container has no place for it")),
         Container::Vhdx => vhdx::write(disk, output(&out)?, &vhdx::Options { kind: vhdx::Kind::Dynamic, identity })?,
         Container::Vhd(kind) => vhd::write(disk, output(&out)?, &vhd::Options { kind, identity, time, azure: false })?,
         Container::Azure => {
@@ -133,7 +160,7 @@ fn stream(out: OutputFile, write: impl FnOnce(&mut BufWriter<OutputFile>) -> Res
 
 fn output(out: &OutputFile) -> Result<Output<'_>> {
     let file = out.file().ok_or_else(|| Error::failed("a disk image cannot go to standard output"))?;
-    Output::new(file, out.path())
+    Ok(Output::around(file, out.path()))
 }
 
 /// The machine's name in an OVA: that of the output, without what such names cannot have.
@@ -150,9 +177,9 @@ fn machine_name(target: &Target) -> String {
 }
 
 /// Plans the disk. Its size is a multiple of `multiple` bytes, and of whole MiB.
-fn plan(system: &System, multiple: u64, options: &Options<'_>) -> Result<Disk> {
+fn plan(system: &System, multiple: u64, file: &DiskFile, options: &Options<'_>) -> Result<Disk> {
     if let Some(root) = &system.root {
-        return sealed_disk::plan(root, system, multiple, options);
+        return sealed_disk::plan(root, system, multiple, file, options);
     }
     let image = uki::program(system, Some(program_path(system.arch)), options)?;
     // UEFI asks for FAT32 on fixed disks (2.10, 13.3); some firmware takes nothing else.

@@ -4,23 +4,28 @@
 //! Everything that can be refused is refused before the file system is written: a kernel that lacks what the root takes,
 //! options that would lead past the verification.
 
-use std::io::{self, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
+use super::disk_file::{DiskFile, Place};
 use super::root_file_system::{FileSystem, write_image};
 use super::{Kernel, Options, System, finder, uki};
 use crate::Arch;
 use crate::blueprint::{Root, RootType};
 use crate::error::{Error, IoContext, Result};
 use crate::formats::gpt::{self, Guid};
+use crate::formats::qcow2::Placed;
 use crate::formats::source::{FilePart, Sequential, Source};
-use crate::formats::verity::{self, Verity};
+use crate::formats::verity::{self, Hashes, Verity};
 use crate::rootfs::stage1::{Purpose, RootKind};
 use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree, write_error};
 use crate::secure_boot::signing::Signing;
-use crate::store::{Digest, Hasher};
+use crate::store::{Digest, Hasher, Store};
 
 /// Bytes of a kernel command line without the zero at its end (COMMAND_LINE_SIZE of Linux's arch/x86/include/asm/setup.h
 /// and arch/arm64/include/uapi/asm/setup.h). What is longer is cut off.
@@ -41,8 +46,26 @@ const SIGNATURE: &str = "roothash.p7s";
 const REQUIRE_SIGNATURES: &str = "dm_verity.require_signatures=1";
 /// The kernel's option for signatures of root hashes.
 const SIGNATURES: &str = "CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG";
+/// What stands in front of every block when it is hashed, the same for all roots. Salts are against tables of hashes that
+/// were made before, and against hashes that tell of equal secrets; whoever holds a disk has its blocks, and the salt with
+/// them. That nobody finds a second block with the same hash is what counts, and no salt makes that harder. With one that
+/// comes from the content, nothing could be known of a block from an earlier image.
+const SALT: [u8; 32] = *b"moby: hash tree of a sealed root";
+/// Bytes that are copied at once where the kernel does not copy.
+const BUFFER: usize = 256 << 10;
 
-/// A root that is written to temporary files, ready to be laid onto a disk.
+/// A root that is checked and not written.
+#[derive(Debug)]
+pub struct Unwritten<'a, 'o> {
+    file_system: FileSystem,
+    root: &'a Root,
+    system: &'a System,
+    options: &'a Options<'o>,
+    signing: Option<&'o Signing>,
+    initramfs: Tree,
+}
+
+/// A root that is written, to a temporary file or into the file of its disk, ready to be laid onto the disk.
 #[derive(Debug)]
 pub struct DiskRoot {
     /// The file system; its size is a multiple of 4096 bytes.
@@ -83,19 +106,23 @@ impl HashTree {
     }
 }
 
-impl DiskRoot {
-    /// Makes the root of a system as its blueprint says.
-    pub fn make(root: &Root, system: &System, options: &Options<'_>) -> Result<DiskRoot> {
+impl<'a, 'o> Unwritten<'a, 'o> {
+    /// The root of a system as its blueprint says.
+    pub fn new(root: &'a Root, system: &'a System, options: &'a Options<'o>) -> Result<Unwritten<'a, 'o>> {
         let file_system = match root.kind() {
             RootType::Erofs => FileSystem::Erofs,
             RootType::Squashfs => FileSystem::Squashfs,
             RootType::Initrd => return Err(Error::failed("an initrd is no root on a disk")),
         };
-        DiskRoot::make_as(file_system, root, system, options)
+        Unwritten::new_as(file_system, root, system, options)
     }
 
-    /// The same as another file system, for formats that have it in their name.
-    pub fn make_as(file_system: FileSystem, root: &Root, system: &System, options: &Options<'_>) -> Result<DiskRoot> {
+    fn new_as(
+        file_system: FileSystem,
+        root: &'a Root,
+        system: &'a System,
+        options: &'a Options<'o>,
+    ) -> Result<Unwritten<'a, 'o>> {
         let kernel = uki::kernel(system)?;
         let kind = match file_system {
             FileSystem::Erofs => RootKind::Erofs,
@@ -104,36 +131,112 @@ impl DiskRoot {
         check_words(&kernel.cmdline, root.verity())?;
         let purpose = Purpose { root: kind, verity: root.verity(), container: None };
         let signing = check_signature(root, kernel, options)?;
-        let mut initramfs = finder::initramfs(system, &purpose, options)?;
+        let initramfs = finder::initramfs(system, &purpose, options)?;
+        Ok(Unwritten { file_system, root, system, options, signing, initramfs })
+    }
 
+    /// Whether the root can be written into the file of its disk: block by block, from the first to the last.
+    pub fn goes_anywhere(&self) -> bool {
+        self.file_system == FileSystem::Erofs
+    }
+
+    /// A root of which nothing is true but the lengths of what loaders are told. Nothing if these depend on more: the
+    /// signature of a root hash lies in the compressed initramfs.
+    pub fn sketch(&self) -> Option<DiskRoot> {
+        if self.signing.is_some() {
+            return None;
+        }
+        let nothing = || Arc::new(vec![0; verity::format::BLOCK as usize]);
+        let tree = HashTree { content: nothing(), root_hash: *Digest::of(b"").as_bytes() };
+        let tree = self.root.verity().then_some(tree);
+        let (initramfs, options) = (self.initramfs.clone(), self.words());
+        Some(DiskRoot { image: nothing(), tree, uuid: None, initramfs, options })
+    }
+
+    /// Options of stage1 that depend on no place.
+    fn words(&self) -> Vec<String> {
+        let signature = self.signing.map(|_| REQUIRE_SIGNATURES.to_owned());
+        let on_failure = self.root.on_failure.as_ref();
+        let on_failure = on_failure.map(|word| format!("moby.root.onfailure={}", word.value.word()));
+        signature.into_iter().chain(on_failure).collect()
+    }
+
+    /// Writes the root: to a temporary file or, with a disk's file, there; in a raw disk from a given byte on.
+    pub fn write(mut self, place: Option<(&DiskFile, u64)>) -> Result<DiskRoot> {
+        let Unwritten { file_system, root, system, options, .. } = self;
         let mut tree = system.tree.clone();
         tree.remove(b"boot");
-        let file = options.store.temporary_file()?;
-        let (size, uuid) =
-            write_image(file_system, root.compressed(), &tree, file.reopen().at("opening", file.path())?, options)?;
-        drop(tree);
-        // What the identifier of an EROFS comes from is all that its bytes depend on.
-        let identity = match uuid {
-            Some(uuid) => Digest::of(&uuid),
-            None => Content::host_file(file.path())?.digest,
+        let hashed = root.verity() && file_system == FileSystem::Erofs;
+        let mut hashes = match hashed {
+            true => Some(Hashes::new(options.store.temporary_file()?.into_file(), salted())),
+            false => None,
         };
-        let (tree, identity) = match root.verity() {
-            true => {
-                let tree = hash_tree(&file, size, identity, options)?;
-                let root_hash = Digest::from_bytes(tree.root_hash);
-                (Some(tree), root_hash)
+        let mut image = match place {
+            Some((file, start)) => {
+                let (size, uuid, place) = file.write_root(start, |out| {
+                    write_image(file_system, root.compressed(), &tree, out, hashes.as_mut(), options)
+                })?;
+                (Written::placed(place, size), uuid)
             }
-            false => (None, identity),
+            None => {
+                let file = options.store.temporary_file()?;
+                let mut out = BufWriter::with_capacity(BUFFER, file.as_file());
+                let (size, uuid) =
+                    write_image(file_system, root.compressed(), &tree, &mut out, hashes.as_mut(), options)?;
+                out.flush().map_err(write_error)?;
+                drop(out);
+                (Written::temporary(file, size, Digest::of(b"")), uuid)
+            }
         };
-        let mut words = Vec::new();
-        if let (Some(signing), Some(tree)) = (signing, &tree) {
-            put_signature(&mut initramfs, signing.root_hash(&tree.root_hash_text())?, options.time)?;
-            words.push(REQUIRE_SIGNATURES.to_owned());
+        drop(tree);
+        let (written, uuid) = (&mut image.0, image.1);
+        let tree = match (root.verity(), hashes) {
+            (false, _) => None,
+            (true, Some(hashes)) => Some(hash_tree(options, |out| hashes.finish(out))?),
+            (true, None) => {
+                let mut from = BufReader::with_capacity(BUFFER, written.reader()?);
+                Some(hash_tree(options, |out| verity::write(&mut from, written.size, out, &salted()))?)
+            }
+        };
+        written.identity = match (&tree, uuid) {
+            (Some(tree), _) => Digest::from_bytes(tree.root_hash),
+            // What the identifier of an EROFS comes from is all that its bytes depend on.
+            (None, Some(uuid)) => Digest::of(&uuid),
+            (None, None) => {
+                let mut hasher = Hasher::new();
+                written.write_to(&mut hasher)?;
+                hasher.finish()
+            }
+        };
+        if let (Some(signing), Some(tree)) = (self.signing, &tree) {
+            put_signature(&mut self.initramfs, signing.root_hash(&tree.root_hash_text())?, options.time)?;
         }
-        let on_failure = root.on_failure.as_ref().map(|word| format!("moby.root.onfailure={}", word.value.word()));
-        words.extend(on_failure);
-        let image = Arc::new(Written { file, size, identity });
-        Ok(DiskRoot { image, tree, uuid, initramfs, options: words })
+        let words = self.words();
+        Ok(DiskRoot { image: Arc::new(image.0), tree, uuid, initramfs: self.initramfs, options: words })
+    }
+}
+
+impl DiskRoot {
+    /// Makes the root of a system as its blueprint says, in temporary files.
+    pub fn make(root: &Root, system: &System, options: &Options<'_>) -> Result<DiskRoot> {
+        Unwritten::new(root, system, options)?.write(None)
+    }
+
+    /// The same as another file system, for formats that have it in their name.
+    pub fn make_as(file_system: FileSystem, root: &Root, system: &System, options: &Options<'_>) -> Result<DiskRoot> {
+        Unwritten::new_as(file_system, root, system, options)?.write(None)
+    }
+
+    /// The same root in a temporary file, if it was written into the file of its disk; that is empty then.
+    pub fn apart(self, file: &DiskFile, store: &Store) -> Result<DiskRoot> {
+        let temporary = store.temporary_file()?;
+        let mut out = BufWriter::with_capacity(BUFFER, temporary.as_file());
+        self.image.write_to(&mut out)?;
+        out.flush().map_err(write_error)?;
+        drop(out);
+        file.empty()?;
+        let image = Arc::new(Written::temporary(temporary, self.image.size(), self.image.identity()));
+        Ok(DiskRoot { image, ..self })
     }
 
     /// The system as a loader starts it: with the initramfs, and the command line that finds the root at `places`.
@@ -200,38 +303,52 @@ pub fn partition_types(arch: Arch) -> [Guid; 2] {
     }
 }
 
-/// Makes the hash tree of `size` bytes in a file; its salt comes from the content.
-fn hash_tree(data: &NamedTempFile, size: u64, identity: Digest, options: &Options<'_>) -> Result<HashTree> {
+fn salted() -> verity::Options {
+    verity::Options { salt: SALT.to_vec(), uuid: None }
+}
+
+/// Writes a hash tree to a temporary file.
+fn hash_tree(options: &Options<'_>, write: impl FnOnce(&mut BufWriter<&File>) -> Result<Verity>) -> Result<HashTree> {
     let file = options.store.temporary_file()?;
-    let Verity { root_hash, size, .. } = write_hash_tree(data, size, identity, &file)?;
-    let root = Digest::from_bytes(root_hash);
+    let mut out = BufWriter::with_capacity(BUFFER, file.as_file());
+    let Verity { root_hash, size, .. } = write(&mut out)?;
+    out.flush().map_err(write_error)?;
+    drop(out);
     let mut hasher = Hasher::new();
     hasher.field(b"hash tree");
-    hasher.field(root.as_bytes());
-    let content = Arc::new(Written { file, size, identity: hasher.finish() });
-    Ok(HashTree { content, root_hash })
+    hasher.field(Digest::from_bytes(root_hash).as_bytes());
+    Ok(HashTree { content: Arc::new(Written::temporary(file, size, hasher.finish())), root_hash })
 }
 
-/// Writes the hash tree of the first `size` bytes of `data` behind whatever `out` has.
-fn write_hash_tree(data: &NamedTempFile, size: u64, identity: Digest, out: &NamedTempFile) -> Result<Verity> {
-    let mut hasher = Hasher::new();
-    hasher.field(b"dm-verity salt");
-    hasher.field(identity.as_bytes());
-    let salt = hasher.finish().as_bytes().to_vec();
-    let mut from = BufReader::with_capacity(256 << 10, data.reopen().at("opening", data.path())?);
-    let mut to = BufWriter::with_capacity(256 << 10, out.reopen().at("opening", out.path())?);
-    to.seek(SeekFrom::End(0)).map_err(write_error)?;
-    let made = verity::write(&mut from, size, &mut to, &verity::Options { salt, uuid: None })?;
-    to.flush().map_err(write_error)?;
-    Ok(made)
-}
-
-/// A temporary file that is a source; it goes when the source does.
+/// What was written to a file: a temporary one, which goes when the source does, or that of a disk.
 #[derive(Debug)]
 struct Written {
-    file: NamedTempFile,
+    file: File,
+    path: PathBuf,
+    _temporary: Option<TempPath>,
     size: u64,
     identity: Digest,
+    /// Where in the file it lies; between the parts are zeros.
+    parts: Vec<Placed>,
+}
+
+impl Written {
+    fn temporary(file: NamedTempFile, size: u64, identity: Digest) -> Written {
+        let (file, temporary) = file.into_parts();
+        let parts = vec![Placed { offset: 0, place: 0, size }];
+        Written { file, path: temporary.to_path_buf(), _temporary: Some(temporary), size, identity, parts }
+    }
+
+    /// Without an identity yet.
+    fn placed(place: Place, size: u64) -> Written {
+        let Place { file, path, parts } = place;
+        Written { file, path, _temporary: None, size, identity: Digest::of(b""), parts }
+    }
+
+    /// Reads a temporary file from its start.
+    fn reader(&self) -> Result<File> {
+        File::open(&self.path).at("opening", &self.path)
+    }
 }
 
 impl Source for Written {
@@ -244,13 +361,29 @@ impl Source for Written {
     }
 
     fn write_to(&self, out: &mut dyn Write) -> Result<()> {
-        let mut file = self.file.reopen().at("opening", self.file.path())?;
-        // Errors of the reading side cannot be told from those of the writing side here; the latter name their file.
-        io::copy(&mut file, out).map(drop).map_err(write_error)
+        let mut out = Sequential::new(out);
+        let mut buffer = vec![0; BUFFER];
+        for part in &self.parts {
+            out.zeros_to(part.offset)?;
+            for done in (0..part.size).step_by(BUFFER) {
+                let length = usize::try_from(part.size - done).unwrap_or(usize::MAX).min(BUFFER);
+                let bytes = buffer.get_mut(..length).unwrap_or_default();
+                self.file.read_exact_at(bytes, part.place + done).at("reading", &self.path)?;
+                out.bytes(bytes)?;
+            }
+        }
+        out.zeros_to(self.size)
     }
 
     fn files(&self) -> Vec<FilePart<'_>> {
-        vec![FilePart { offset: 0, size: self.size, file: self.file.as_file(), path: self.file.path() }]
+        let part = |part: &Placed| FilePart {
+            offset: part.offset,
+            size: part.size,
+            from: part.place,
+            file: &self.file,
+            path: &self.path,
+        };
+        self.parts.iter().map(part).collect()
     }
 
     fn write_without_files(&self, out: &mut dyn Write) -> Result<()> {
@@ -307,7 +440,39 @@ fn put_signature(initramfs: &mut Tree, signature: Vec<u8>, time: i64) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk_file::Room;
     use super::*;
+
+    /// If the place turns out to be another one, the root is laid onto the disk as from any other file.
+    #[test]
+    fn a_root_can_be_taken_out_of_its_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let mut bytes = vec![0; 300 << 10];
+        bytes[..5].copy_from_slice(b"first");
+        bytes[200 << 10..].fill(3);
+        for room in [Room::Raw, Room::Qcow2] {
+            let file = DiskFile::new(&dir.path().join("disk"), room);
+            let (size, (), place) = file
+                .write_root(1 << 20, |out| out.write_all(&bytes).map(|()| (300 << 10, ())).map_err(write_error))
+                .unwrap();
+            let image = Arc::new(Written::placed(place, size));
+            assert!(!image.files().is_empty());
+            let root = DiskRoot { image, tree: None, uuid: None, initramfs: Tree::new(0), options: Vec::new() };
+            let apart = root.apart(&file, &store).unwrap();
+            let mut found = Vec::new();
+            apart.image.write_to(&mut found).unwrap();
+            assert!(found == bytes && apart.image.size() == size, "{room:?}");
+            let out = file.into_output().unwrap();
+            assert_eq!(out.file().unwrap().metadata().unwrap().len(), 0);
+            assert!(apart.image.files().iter().all(|part| !part.lies_in(out.file().unwrap()).unwrap()));
+            let output = crate::formats::disk::Output::new(out.file().unwrap(), out.path()).unwrap();
+            super::super::sparse::write(apart.image.as_ref(), output).unwrap();
+            let mut found = vec![0; bytes.len()];
+            out.file().unwrap().read_exact_at(&mut found, 0).unwrap();
+            assert!(found == bytes, "{room:?}");
+        }
+    }
 
     #[test]
     fn options_that_lead_past_the_verification_are_refused() {

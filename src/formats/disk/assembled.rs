@@ -46,7 +46,9 @@ impl DiskImage for Assembled<'_> {
             let count = usize::try_from(end - position).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = rest.split_at_mut(count);
             match inside {
-                Some(part) => part.file.read_exact_at(now, position - part.offset).at("reading", part.path)?,
+                Some(part) => {
+                    part.file.read_exact_at(now, part.from + (position - part.offset)).at("reading", part.path)?
+                }
                 None => self.around.read_at(now, position)?,
             }
             (rest, position) = (later, position + count as u64);
@@ -84,6 +86,7 @@ mod tests {
         let part = |offset, size, file: &'static tempfile::NamedTempFile| FilePart {
             offset,
             size,
+            from: 0,
             file: file.as_file(),
             path: Path::new("part"),
         };

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::error::{Error, IoContext, Result};
+use crate::formats::source::FilePart;
 
 /// Bytes that the kernel is asked to copy at once: between two, a signal ends the program.
 const COPY: usize = 64 << 20;
@@ -32,17 +33,28 @@ impl<'a> Output<'a> {
         Ok(Output { file, path })
     }
 
+    /// The same into a file in which a part of the disk lies already; what the writer leaves out must be that, or a hole.
+    pub fn around(file: &'a File, path: &'a Path) -> Output<'a> {
+        Output { file, path }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &'a File {
+        self.file
+    }
+
     /// Writes `bytes` at `offset`.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.file.write_all_at(bytes, offset).at("writing", self.path)
     }
 
-    /// Copies the first `size` bytes of a file to `offset`, by the kernel's own copying where it can (copy_file_range(2)).
-    pub fn copy_at(&self, from: &File, size: u64, offset: u64) -> Result<()> {
+    /// Copies a part of a file to `offset`, by the kernel's own copying where it can (copy_file_range(2)).
+    pub fn copy_at(&self, part: &FilePart<'_>, offset: u64) -> Result<()> {
+        let (from, size) = (part.file, part.size);
         let mut done = 0;
         while done < size {
             let count = usize::try_from(size - done).unwrap_or(usize::MAX).min(COPY);
-            let (mut read, mut write) = (done, offset + done);
+            let (mut read, mut write) = (part.from + done, offset + done);
             match rustix::fs::copy_file_range(from, Some(&mut read), self.file, Some(&mut write), count) {
                 Ok(0) => {
                     let short = io::Error::new(io::ErrorKind::UnexpectedEof, "a part of the disk ends early");
@@ -53,7 +65,7 @@ impl<'a> Output<'a> {
                 // Other file systems, old kernels.
                 Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
                     let mut bytes = vec![0; count.min(BUFFER)];
-                    from.read_exact_at(&mut bytes, done).at("reading a part of", self.path)?;
+                    from.read_exact_at(&mut bytes, part.from + done).at("reading", part.path)?;
                     self.write_at(&bytes, offset + done)?;
                     done += bytes.len() as u64;
                 }

@@ -11,6 +11,7 @@ use super::index::{self, Extent};
 use super::large::Large;
 use super::piece;
 use super::scan::{Node, Scan};
+use super::seen::{Hashing, check_digests};
 use super::source::{Source, changed};
 use crate::error::Result;
 use crate::formats::pieces::{Found, Pieces};
@@ -45,6 +46,8 @@ pub(super) struct Done {
     pub tails: Vec<u8>,
     /// The files.
     pub pieces: Vec<Piece>,
+    /// The hashes of the blocks, if they are wanted.
+    pub hashes: Vec<u8>,
     /// A buffer to be used again.
     pub raw: Vec<u8>,
 }
@@ -142,13 +145,19 @@ pub(super) struct Worker<'p> {
     compression: Compression,
     compressor: Option<Compressor>,
     pieces: Option<&'p dyn Pieces>,
+    hashing: Option<Hashing<'p>>,
 }
 
 impl<'p> Worker<'p> {
     /// A thread's reader and compressor.
-    pub fn new(compression: Compression, pieces: Option<&'p dyn Pieces>) -> Worker<'p> {
+    pub fn new(compression: Compression, pieces: Option<&'p dyn Pieces>, hashing: Option<Hashing<'p>>) -> Worker<'p> {
         let (source, compressor) = (Source::default(), Compressor::new(compression));
-        Worker { source, compression, compressor, pieces }
+        Worker { source, compression, compressor, pieces, hashing }
+    }
+
+    /// The hashes of whole blocks, if they are wanted.
+    fn hashes(&self, blocks: &[u8]) -> Option<Vec<u8>> {
+        self.hashing.as_ref().map(|hashing| hashing.hasher.blocks(blocks))
     }
 
     /// Does a job in a buffer that was used before. Contents are checked against their digests.
@@ -161,10 +170,25 @@ impl<'p> Worker<'p> {
         if self.compressor.is_some() {
             raw.reserve_exact(JOB_BYTES as usize);
         }
-        let (mut tails, mut pieces) = (Vec::new(), Vec::new());
+        let (mut tails, mut pieces, mut hashes) = (Vec::new(), Vec::new(), None);
         match &job {
+            Job::Nodes(range) if self.compressor.is_none() => {
+                for number in range.clone() {
+                    let Some(content) = own_content(scan, number) else { continue };
+                    let start = blocks.len();
+                    read(&mut self.source, content, 0, content.size, &mut blocks)?;
+                    pieces.push(flat(start, scan.nodes[number as usize].in_blocks(), &mut blocks, &mut tails));
+                }
+                hashes = self.hashes(&blocks);
+                match (&self.hashing, &hashes) {
+                    (Some(hashing), Some(hashes)) => {
+                        hashing.check_files(scan, range.clone(), hashes, [&blocks, &tails], &pieces)?;
+                    }
+                    _ => check_digests(scan, range.clone(), [&blocks, &tails], &pieces)?,
+                }
+            }
             Job::Nodes(range) => {
-                let key = self.compressor.is_some().then(|| piece::key_of_files(scan, range.clone(), self.compression));
+                let key = Some(piece::key_of_files(scan, range.clone(), self.compression));
                 let key = key.zip(origin(scan, range.clone()));
                 let is_right = |blocks: &[u8], tails: &[u8], pieces: &[Piece]| {
                     foreign::are_of_files(scan, range.clone(), (blocks, tails), pieces)
@@ -180,14 +204,14 @@ impl<'p> Worker<'p> {
             }
             Job::Part(number, offset, large) => {
                 if let Some(content) = own_content(scan, *number) {
-                    let turn = large.turn(*offset);
                     let node = &scan.nodes[*number as usize];
                     let length = (content.size - offset).min(JOB_BYTES);
                     let packs = *large.compressed.get_or_init(|| self.gets_smaller(content, &mut raw));
                     raw.clear();
                     if packs {
+                        let turn = large.turn(*offset);
                         read(&mut self.source, content, *offset, length, &mut raw)?;
-                        turn.update(&raw, content)?;
+                        turn.update([&raw, &[]], None, content)?;
                         let ends = offset + length == content.size;
                         let key = self.pieces.map(|_| piece::key_of_part(&raw, node, ends, self.compression));
                         let key = key.map(|key| (key, scan.inode(*number).origin));
@@ -204,15 +228,32 @@ impl<'p> Worker<'p> {
                             self.keep(key, &blocks, &tails, &pieces)?;
                         }
                     } else {
+                        let turn = large.turn(*offset);
                         read(&mut self.source, content, *offset, length, &mut blocks)?;
-                        turn.update(&blocks, content)?;
                         let filled = (node.in_blocks() - offset).min(length);
-                        pieces.push(flat(0, filled, &mut blocks, &mut tails));
+                        let piece = flat(0, filled, &mut blocks, &mut tails);
+                        hashes = self.hashes(&blocks);
+                        let bytes = [blocks.get(..piece.filled).unwrap_or_default(), &tails];
+                        match (&self.hashing, &hashes) {
+                            (Some(hashing), Some(hashes)) => {
+                                hashing.check_part(
+                                    (content, scan.inode(*number).origin),
+                                    node,
+                                    turn,
+                                    large,
+                                    hashes,
+                                    bytes,
+                                )?;
+                            }
+                            _ => drop(turn.update(bytes, None, content)?),
+                        }
+                        pieces.push(piece);
                     }
                 }
             }
         }
-        Ok(Done { job, blocks, tails, pieces, raw })
+        let hashes = hashes.or_else(|| self.hashes(&blocks)).unwrap_or_default();
+        Ok(Done { job, blocks, tails, pieces, hashes, raw })
     }
 
     /// Takes what was made of the same before into empty buffers. Returns whether it is there. What somebody else made
@@ -252,6 +293,7 @@ impl<'p> Worker<'p> {
         kept.put(&key, origin, &[blocks, &piece::encode(pieces, tails)])
     }
 
+    /// Compresses a file where that makes it smaller.
     fn file(
         &mut self,
         node: &Node,
@@ -261,12 +303,12 @@ impl<'p> Worker<'p> {
         tails: &mut Vec<u8>,
     ) -> Result<Piece> {
         let start = blocks.len();
+        raw.clear();
+        read(&mut self.source, content, 0, content.size, raw)?;
+        if Digest::of(raw) != content.digest {
+            return Err(changed(content));
+        }
         if let Some(compressor) = &mut self.compressor {
-            raw.clear();
-            read(&mut self.source, content, 0, content.size, raw)?;
-            if Digest::of(raw) != content.digest {
-                return Err(changed(content));
-            }
             let first_tail = tails.len();
             let fits = |tail| index::tail_fits(node.fixed(), node.size, tail);
             let made = compressor.compress(raw, fits, blocks, tails);
@@ -278,13 +320,8 @@ impl<'p> Worker<'p> {
             }
             blocks.truncate(start);
             tails.truncate(first_tail);
-            blocks.extend_from_slice(raw);
-        } else {
-            read(&mut self.source, content, 0, content.size, blocks)?;
-            if Digest::of(&blocks[start..]) != content.digest {
-                return Err(changed(content));
-            }
         }
+        blocks.extend_from_slice(raw);
         Ok(flat(start, node.in_blocks(), blocks, tails))
     }
 
@@ -319,7 +356,13 @@ impl<'p> Worker<'p> {
 }
 
 /// Appends a part of a content.
-fn read(source: &mut Source, content: &Content, offset: u64, length: u64, bytes: &mut Vec<u8>) -> Result<()> {
+pub(super) fn read(
+    source: &mut Source,
+    content: &Content,
+    offset: u64,
+    length: u64,
+    bytes: &mut Vec<u8>,
+) -> Result<()> {
     let start = bytes.len();
     bytes.reserve_exact(length as usize);
     bytes.resize(start + length as usize, 0);
@@ -327,7 +370,7 @@ fn read(source: &mut Source, content: &Content, offset: u64, length: u64, bytes:
 }
 
 /// Moves what is behind the first `filled` bytes to the tails, and pads the last block.
-fn flat(start: usize, filled: u64, blocks: &mut Vec<u8>, tails: &mut Vec<u8>) -> Piece {
+pub(super) fn flat(start: usize, filled: u64, blocks: &mut Vec<u8>, tails: &mut Vec<u8>) -> Piece {
     let filled = filled as usize;
     let tail = blocks.len() - start - filled;
     tails.extend_from_slice(&blocks[start + filled..]);

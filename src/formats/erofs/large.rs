@@ -9,13 +9,17 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::source::changed;
 use crate::error::{Error, Result};
 use crate::rootfs::Content;
-use crate::store::Hasher;
+use crate::store::{Digest, Hasher};
 
 /// A file in several parts.
 #[derive(Debug, Default)]
 pub(super) struct Large {
     /// Whether it is compressed; whoever wants to know first finds out.
     pub compressed: OnceLock<bool>,
+    /// What its parts came to when the whole was checked; whoever wants to know first looks.
+    pub seen: OnceLock<Option<Vec<Digest>>>,
+    /// What they come to now, if that was something else.
+    pub found: Mutex<Option<Vec<Digest>>>,
     progress: Mutex<Progress>,
     moved: Condvar,
 }
@@ -28,6 +32,8 @@ struct Progress {
     /// Offset of the first part that failed. There will be no digest, but the parts before it go on: theirs are the
     /// earlier results, and must not hide what happened to it.
     failed: Option<u64>,
+    /// What the parts come to, if somebody wants to know.
+    parts: Vec<Digest>,
 }
 
 /// A part's turn. If it is dropped before it was taken, those behind it do not wait any longer.
@@ -49,9 +55,9 @@ impl Large {
 }
 
 impl Turn<'_> {
-    /// Adds the part to the digest when the parts before it are there. Behind the last one, the digest must be that of the
-    /// content.
-    pub fn update(mut self, bytes: &[u8], content: &Content) -> Result<()> {
+    /// Adds the part, in two pieces, to the digest when the parts before it are there. Behind the last one, the digest must
+    /// be that of the content; returns what the parts come to, if all were given that.
+    pub fn update(mut self, bytes: [&[u8]; 2], part: Option<Digest>, content: &Content) -> Result<Option<Vec<Digest>>> {
         let mut progress = self.large.lock();
         let failed = |progress: &Progress| progress.failed.is_some_and(|offset| offset < self.offset);
         while progress.done != self.offset && !failed(&progress) {
@@ -60,15 +66,30 @@ impl Turn<'_> {
         if failed(&progress) {
             return Err(Error::failed("another part of the same file failed"));
         }
-        progress.hasher.update(bytes);
-        progress.done += bytes.len() as u64;
-        if progress.done == content.size && std::mem::take(&mut progress.hasher).finish() != content.digest {
+        for bytes in bytes {
+            progress.hasher.update(bytes);
+            progress.done += bytes.len() as u64;
+        }
+        progress.parts.extend(part);
+        let ends = progress.done == content.size;
+        if ends && std::mem::take(&mut progress.hasher).finish() != content.digest {
             return Err(changed(content));
         }
+        let parts = ends.then(|| std::mem::take(&mut progress.parts));
         self.taken = true;
         drop(progress);
         self.large.moved.notify_all();
-        Ok(())
+        Ok(parts)
+    }
+
+    /// Where the part starts.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Nobody makes a digest of this file: its parts are known one by one.
+    pub fn pass(mut self) {
+        self.taken = true;
     }
 }
 

@@ -37,13 +37,14 @@ mod lz4;
 mod piece;
 mod reader;
 mod scan;
+mod seen;
 mod source;
 mod writer;
 mod xattrs;
 
 pub use dump::dump;
 pub use reader::{Found, Name, Reader};
-pub use writer::{write, write_with_pieces};
+pub use writer::{Beside, write, write_with_pieces};
 
 /// How the data of files is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

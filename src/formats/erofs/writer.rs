@@ -14,11 +14,13 @@ use super::format::{
 use super::group::{Folders, Group};
 use super::index::{self, Extent};
 use super::scan::{Node, Scan, too_large};
+use super::seen::Hashing;
 use super::source::changed;
 use super::{Compression, Options, Summary};
 use crate::error::{Error, Result};
 use crate::formats::pieces::Pieces;
 use crate::formats::pipeline;
+use crate::formats::verity::Hashes;
 use crate::rootfs::{Kind, Tree, write_error};
 
 /// The root's inode stands behind the superblock: its nid has only 16 bits.
@@ -34,17 +36,28 @@ const FOLDERS_BUFFER: usize = 1 << 20;
 /// cannot hold, and more than 16 TiB. Content that is not what its digest says is refused too. On an error a part of
 /// the image is written.
 pub fn write(tree: &Tree, out: &mut (impl Write + Seek), options: &Options<'_>) -> Result<Summary> {
-    write_with_pieces(tree, out, options, None)
+    write_with_pieces(tree, out, options, Beside::default())
 }
 
-/// The same; what was compressed for an earlier image is taken from `pieces`, and what was not is put there. The bytes
-/// of the image are the same.
+/// What an image is made with beside its tree. The bytes of the image do not depend on it.
+#[derive(Debug, Default)]
+pub struct Beside<'a> {
+    /// What was compressed for an earlier image is taken from here, and what was not is put here.
+    pub pieces: Option<&'a dyn Pieces>,
+    /// Takes the hashes of the image's blocks.
+    pub hashes: Option<&'a mut Hashes>,
+    /// By these, contents that were checked for an earlier image with hashes are known again.
+    pub seen: Option<&'a dyn Pieces>,
+}
+
+/// The same with what is there from earlier images, and with hashes.
 pub fn write_with_pieces(
     tree: &Tree,
     out: &mut (impl Write + Seek),
     options: &Options<'_>,
-    pieces: Option<&dyn Pieces>,
+    beside: Beside<'_>,
 ) -> Result<Summary> {
+    let Beside { pieces, hashes, seen } = beside;
     let mut label = [0; 16];
     let name = label.get_mut(..options.label.len()).ok_or_else(|| {
         Error::usage(format!("the file system's name \"{}\" is longer than 16 bytes", options.label.escape_debug()))
@@ -52,11 +65,12 @@ pub fn write_with_pieces(
     name.copy_from_slice(options.label.as_bytes());
     let scan = Scan::new(tree, options)?;
     let base = out.stream_position().map_err(write_error)?;
-    let mut image = Image::new(&scan, out, options.compression)?;
+    let hashing = hashes.as_ref().map(|hashes| Hashing { hasher: hashes.hasher().clone(), seen });
+    let mut image = Image::new(&scan, out, hashes, options.compression)?;
     let spare = Spare::default();
     pipeline::run(
         files::jobs(&scan),
-        || Worker::new(options.compression, pieces),
+        || Worker::new(options.compression, pieces, hashing.clone()),
         |worker, job| worker.work(&scan, spare.take(), job),
         |done| {
             image.files(&done)?;
@@ -81,6 +95,10 @@ pub fn write_with_pieces(
         ..Superblock::default()
     };
     let header = image.header(&superblock);
+    if let Some(hashes) = &mut image.hashes {
+        let first = hashes.hasher().blocks(&header);
+        hashes.replace_first(&first)?;
+    }
     out.seek(SeekFrom::Start(base)).map_err(write_error)?;
     out.write_all(&header).map_err(write_error)?;
     let size = u64::from(end) * BLOCK;
@@ -115,6 +133,7 @@ struct Placed {
 struct Image<'s, 't, W> {
     scan: &'s Scan<'t>,
     out: &'s mut W,
+    hashes: Option<&'s mut Hashes>,
     next_block: u32,
     placed: Vec<Placed>,
     group: Group,
@@ -131,13 +150,19 @@ struct Image<'s, 't, W> {
 }
 
 impl<'s, 't, W: Write> Image<'s, 't, W> {
-    fn new(scan: &'s Scan<'t>, out: &'s mut W, compression: Compression) -> Result<Self> {
+    fn new(
+        scan: &'s Scan<'t>,
+        out: &'s mut W,
+        hashes: Option<&'s mut Hashes>,
+        compression: Compression,
+    ) -> Result<Self> {
         let root = &scan.nodes[0];
         let inline = root.tail() > 0 && ROOT_OFFSET + root.fixed() + root.tail() <= BLOCK;
         let root_layout = if inline { Layout::Inline } else { Layout::Plain };
         let mut image = Image {
             scan,
             out,
+            hashes,
             next_block: 0,
             placed: vec![Placed::default(); scan.nodes.len()],
             group: Group::new(),
@@ -145,7 +170,7 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
             folders: Folders::new(),
             large_extents: None,
             shared: HashMap::new(),
-            worker: Worker::new(compression, None),
+            worker: Worker::new(compression, None, None),
             root_layout,
         };
         let header = image.shared_xattrs_offset() + scan.xattrs.shared_size();
@@ -167,6 +192,15 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
 
     /// Appends whole blocks.
     fn blocks(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Some(hashes) = &mut self.hashes {
+            let taken = hashes.hasher().blocks(bytes);
+            hashes.append(&taken)?;
+        }
+        self.hashed_blocks(bytes)
+    }
+
+    /// Appends whole blocks whose hashes are taken.
+    fn hashed_blocks(&mut self, bytes: &[u8]) -> Result<()> {
         let count = u32::try_from(bytes.len() as u64 / BLOCK).map_err(|_| too_large())?;
         self.next_block = self.next_block.checked_add(count).ok_or_else(too_large)?;
         self.out.write_all(bytes).map_err(write_error)
@@ -175,7 +209,10 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
     /// Takes the results of a job, in their order.
     fn files(&mut self, done: &Done) -> Result<()> {
         let mut block = self.next_block;
-        self.blocks(&done.blocks)?;
+        if let Some(hashes) = &mut self.hashes {
+            hashes.append(&done.hashes)?;
+        }
+        self.hashed_blocks(&done.blocks)?;
         let mut tails = done.tails.as_slice();
         let mut pieces = done.pieces.iter();
         let mut take = |piece: &'_ Piece| {

@@ -8,12 +8,14 @@
 //! cluster stores it uncompressed.
 
 mod format;
+mod front;
 mod reader;
 mod writer;
 
 pub use format::Compression;
+pub use front::{Front, Placed};
 pub use reader::Reader;
-pub use writer::{Options, write};
+pub use writer::{Options, write, write_around};
 
 #[cfg(test)]
 mod tests {

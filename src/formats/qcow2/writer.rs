@@ -2,9 +2,11 @@
 //!
 //! The header comes first, then the first block of reference counts, their table, and the L1 table; then clusters
 //! and L2 tables in the order of the disk. Every 2 GiB of the file begin with their own block of reference counts,
-//! so that the writer remembers one such block and one L2 table only.
+//! so that the writer remembers one such block and one L2 table only. If a part of the disk stands in the file already, it
+//! is in front of the table of reference counts.
 
 use super::format::{BLOCK_ENTRIES, CLUSTER, CLUSTER_BITS, COPIED, Compression, Header, L2_ENTRIES, compressed_entry};
+use super::front::{FIRST, Placed};
 use crate::error::{Error, Result};
 use crate::formats::disk::{DiskImage, Output, Span, checked_size, scan};
 
@@ -20,8 +22,14 @@ pub struct Options {
 
 /// Writes `disk` and returns the length of the file.
 pub fn write(disk: &dyn DiskImage, output: Output<'_>, options: &Options) -> Result<u64> {
+    write_around(disk, &[], output, options)
+}
+
+/// The same around clusters that are in the file already, placed by a [`Front`], in the order of the disk, which has zeros
+/// there.
+pub fn write_around(disk: &dyn DiskImage, placed: &[Placed], output: Output<'_>, options: &Options) -> Result<u64> {
     let size = checked_size(disk, "qcow2", LIMIT)?;
-    let mut image = Image::new(output, size);
+    let mut image = Image::new(output, size, placed)?;
     match options.compression {
         None => scan(disk, CLUSTER as usize, Ok, |span: Span| image.write_runs(&span))?,
         Some(compression) => scan(
@@ -43,11 +51,33 @@ fn compress_span(span: &Span, compression: Compression) -> Result<Vec<(u64, Vec<
     span.blocks().map(one).collect()
 }
 
+/// The L2 tables in which clusters are that stand in the file already, the last one first. Clusters lie within the disk, one
+/// behind the other.
+fn placed_tables(placed: &[Placed], size: u64) -> Result<Vec<usize>> {
+    let (mut tables, mut end) = (Vec::new(), 0);
+    for run in placed {
+        let whole = run.offset.is_multiple_of(CLUSTER) && run.place.is_multiple_of(CLUSTER) && run.size > 0;
+        if !whole || run.offset < end || run.offset + run.size > size {
+            return Err(Error::failed(format!("{run:?} is no place for clusters of a disk of {size} bytes")));
+        }
+        end = (run.offset + run.size).next_multiple_of(CLUSTER);
+        let first = run.offset / CLUSTER / L2_ENTRIES;
+        tables.extend((first..=(end / CLUSTER - 1) / L2_ENTRIES).map(|table| table as usize));
+    }
+    tables.dedup();
+    tables.reverse();
+    Ok(tables)
+}
+
 struct Image<'a> {
     output: Output<'a>,
     size: u64,
+    placed: &'a [Placed],
+    /// Indexes of L2 tables in which these are, the last one first.
+    placed_tables: Vec<usize>,
     l1: Vec<u64>,
     l1_offset: u64,
+    table_offset: u64,
     table_clusters: u64,
     /// Offsets of the blocks of reference counts.
     blocks: Vec<u64>,
@@ -63,7 +93,7 @@ struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    fn new(output: Output<'a>, size: u64) -> Image<'a> {
+    fn new(output: Output<'a>, size: u64, placed: &'a [Placed]) -> Result<Image<'a>> {
         let clusters = size.div_ceil(CLUSTER);
         let l1_entries = clusters.div_ceil(L2_ENTRIES);
         let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER);
@@ -73,19 +103,39 @@ impl<'a> Image<'a> {
         let mut image = Image {
             output,
             size,
+            placed,
+            placed_tables: placed_tables(placed, size)?,
             l1: vec![0; l1_entries as usize],
-            l1_offset: (2 + table_clusters) * CLUSTER,
+            l1_offset: 0,
+            table_offset: 0,
             table_clusters,
             blocks: vec![CLUSTER],
             counts: vec![0; BLOCK_ENTRIES as usize],
             l2: vec![0; L2_ENTRIES as usize],
             l2_index: None,
-            next: 2 + table_clusters + l1_clusters,
+            next: FIRST,
             tail: None,
         };
-        let used = image.next as usize;
-        image.counts[..used].fill(1);
-        image
+        image.counts[..FIRST as usize].fill(1);
+        let end = placed.iter().map(|run| (run.place + run.size).div_ceil(CLUSTER)).max().unwrap_or(0);
+        while image.next < end {
+            image.allocate()?;
+        }
+        image.table_offset = image.allocate_together(table_clusters)?;
+        image.l1_offset = image.allocate_together(l1_clusters)?;
+        Ok(image)
+    }
+
+    /// Takes clusters side by side. Where a block of reference counts would stand among them, those in front of it stay free.
+    fn allocate_together(&mut self, count: u64) -> Result<u64> {
+        if self.next % BLOCK_ENTRIES + count > BLOCK_ENTRIES {
+            self.next = self.next.next_multiple_of(BLOCK_ENTRIES);
+        }
+        let first = self.allocate()?;
+        for _ in 1..count {
+            self.allocate()?;
+        }
+        Ok(first)
     }
 
     /// Takes a cluster and counts one reference.
@@ -125,11 +175,40 @@ impl<'a> Image<'a> {
         let cluster = offset / CLUSTER;
         let index = (cluster / L2_ENTRIES) as usize;
         if self.l2_index != Some(index) {
-            self.flush_l2()?;
-            self.l1[index] = self.allocate()? | COPIED;
-            self.l2_index = Some(index);
+            self.placed_tables_before(index)?;
+            self.table(index)?;
         }
-        Ok((cluster % L2_ENTRIES) as usize)
+        let entry = (cluster % L2_ENTRIES) as usize;
+        if self.l2[entry] != 0 {
+            return Err(Error::failed(format!("the cluster at {offset} of a disk is in its image already")));
+        }
+        Ok(entry)
+    }
+
+    /// Begins an L2 table, with what stands in the file already.
+    fn table(&mut self, index: usize) -> Result<()> {
+        self.flush_l2()?;
+        self.l1[index] = self.allocate()? | COPIED;
+        self.l2_index = Some(index);
+        self.placed_tables.pop_if(|last| *last == index);
+        let first = index as u64 * L2_ENTRIES;
+        let clusters = first..first + L2_ENTRIES;
+        let begins = self.placed.partition_point(|run| (run.offset + run.size).div_ceil(CLUSTER) <= first);
+        for run in self.placed[begins..].iter().take_while(|run| run.offset / CLUSTER < clusters.end) {
+            let (start, end) = (run.offset / CLUSTER, (run.offset + run.size).div_ceil(CLUSTER));
+            for cluster in start.max(clusters.start)..end.min(clusters.end) {
+                self.l2[(cluster - first) as usize] = (run.place + (cluster - start) * CLUSTER) | COPIED;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the tables before one in which nothing is but what stands in the file already.
+    fn placed_tables_before(&mut self, index: usize) -> Result<()> {
+        while let Some(before) = self.placed_tables.last().copied().filter(|last| *last < index) {
+            self.table(before)?;
+        }
+        Ok(())
     }
 
     /// Writes uncompressed clusters, those that end up side by side at once.
@@ -186,10 +265,14 @@ impl<'a> Image<'a> {
     }
 
     fn finish(mut self, compression: Compression) -> Result<u64> {
+        self.placed_tables_before(usize::MAX)?;
         self.flush_l2()?;
         self.flush_counts()?;
+        if self.blocks.len() as u64 > self.table_clusters * CLUSTER / 8 {
+            return Err(Error::failed("the table of reference counts of a qcow2 image is too small"));
+        }
         let table: Vec<u8> = self.blocks.iter().flat_map(|offset| offset.to_be_bytes()).collect();
-        self.output.write_at(&table, 2 * CLUSTER)?;
+        self.output.write_at(&table, self.table_offset)?;
         let l1: Vec<u8> = self.l1.iter().flat_map(|entry| entry.to_be_bytes()).collect();
         self.output.write_at(&l1, self.l1_offset)?;
         let header = Header {
@@ -197,7 +280,7 @@ impl<'a> Image<'a> {
             size: self.size,
             l1_entries: self.l1.len() as u32,
             l1_offset: self.l1_offset,
-            refcount_offset: 2 * CLUSTER,
+            refcount_offset: self.table_offset,
             refcount_clusters: self.table_clusters as u32,
             compression,
         };

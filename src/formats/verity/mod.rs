@@ -13,12 +13,14 @@
 //! holds 128 of them, the rest is zeros. A device of one block has no tree: the root hash is the hash of that block.
 
 pub mod format;
+mod hashes;
 mod reader;
 mod writer;
 
 pub use format::Superblock;
+pub use hashes::Hashes;
 pub use reader::{Mismatch, verify};
-pub use writer::{Options, Verity, write};
+pub use writer::{Options, Verity, write, write_from_hashes};
 
 use sha2::{Digest as _, Sha256};
 
@@ -27,19 +29,21 @@ const JOB_BYTES: u64 = 256 * format::BLOCK;
 
 /// Hashes blocks with a salt in front of each.
 #[derive(Clone, Debug)]
-struct BlockHasher(Sha256);
+pub struct BlockHasher(Sha256);
 
 impl BlockHasher {
-    fn new(salt: &[u8]) -> BlockHasher {
+    /// A hasher with a salt.
+    pub fn new(salt: &[u8]) -> BlockHasher {
         BlockHasher(Sha256::new().chain_update(salt))
     }
 
-    fn block(&self, block: &[u8]) -> [u8; 32] {
+    /// The hash of a block.
+    pub fn block(&self, block: &[u8]) -> [u8; 32] {
         self.0.clone().chain_update(block).finalize().into()
     }
 
     /// The hashes of several whole blocks, one after the other.
-    fn blocks(&self, blocks: &[u8]) -> Vec<u8> {
+    pub fn blocks(&self, blocks: &[u8]) -> Vec<u8> {
         blocks.chunks_exact(format::BLOCK as usize).flat_map(|block| self.block(block)).collect()
     }
 }
