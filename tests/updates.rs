@@ -170,7 +170,8 @@ fn what_is_written_stays() {
         "making partition 4",
         "formatting /dev/vda4",
         "is mounted on /var",
-        "nosuid,nodev,noexec",
+        "machine: /dev/vda4 /var ext4 rw,nosuid,nodev,noexec",
+        "container: /dev/vda4 /var ext4 rw,nosuid,nodev,",
         "data: boot 1, ",
     ]);
     grow(200);

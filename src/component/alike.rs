@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Two files of `components/`, the text of the first that the second has otherwise, and what differs on purpose.
-const PAIRS: &[(&str, &str, (&str, &str), &[&str])] = &[
+/// Two files of `components/`, a text of the first with what the second has instead, and what differs on purpose.
+type Pair = (&'static str, &'static str, (&'static str, &'static str), &'static [&'static str]);
+
+const PAIRS: &[Pair] = &[
     ("init/src/modules/pattern.rs", "stage1/src/modules/pattern.rs", ("", ""), &[]),
     ("init/src/error.rs", "stage1/src/error.rs", ("", ""), &[]),
     ("init/src/console.rs", "stage1/src/console.rs", ("\"moby\"", "\"stage1\""), &[]),

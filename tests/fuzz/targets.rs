@@ -58,6 +58,7 @@ pub fn configuration(bytes: &[u8]) {
             arch: Arch::Amd64,
             bundle_path: &root,
             root_of_image: &root,
+            data: None,
         };
         let Ok(made) = generate(&inputs) else { continue };
         let config: serde_json::Value = serde_json::from_str(&made.config_json).unwrap();

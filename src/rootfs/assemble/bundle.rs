@@ -73,6 +73,7 @@ impl Assembly<'_> {
             arch: self.arch,
             bundle_path: path,
             root_of_image: &root_of_image,
+            data: self.locked.blueprint.disk.data.as_ref().map(|data| data.value.mount()),
         })?;
         if readonly {
             self.warn_of_mount_points(image, &root_of_image, &made.config_json);

@@ -64,6 +64,8 @@ pub struct BundleInputs<'a> {
     /// Where the image's files lie, without `/` at the start: `containers/services/web/lower`, or those of another
     /// bundle with the same image.
     pub root_of_image: &'a str,
+    /// Where the data partition of the disk is mounted, if there is one.
+    pub data: Option<&'a str>,
 }
 
 /// The files of a bundle.
@@ -98,7 +100,7 @@ pub fn generate(inputs: &BundleInputs<'_>) -> Result<BundleConfig> {
     config.put("root", root.build());
     let hostname = settings.text(|settings| &settings.hostname);
     config.maybe("hostname", hostname.map(Value::text));
-    config.put("mounts", mounts::mounts(settings, readonly));
+    config.put("mounts", mounts::mounts(settings, readonly, inputs.data));
     let annotations = settings.first(|settings| &settings.annotations);
     config.maybe("annotations", annotations.map(|pairs| precedence::pairs(pairs)).filter(|map| !map.is_empty()));
     config.put("linux", linux::linux(settings, strict.then_some(inputs.arch), &capabilities));

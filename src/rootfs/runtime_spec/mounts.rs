@@ -9,7 +9,9 @@ use crate::blueprint::{Bind, Mount, Value, Volume};
 /// destination, so that `/dev` comes before `/dev/pts`.
 ///
 /// LinuxKit leaves the name of a volume in `mounts` as it is; here it becomes its path, as in `binds`.
-pub fn mounts(settings: Precedence<'_>, readonly: bool) -> Value {
+///
+/// `data` is where the data partition is mounted.
+pub fn mounts(settings: Precedence<'_>, readonly: bool, data: Option<&str>) -> Value {
     let mut all: BTreeMap<String, Mount> = defaults(readonly).into_iter().map(keyed).collect();
     for tmpfs in settings.list(|settings| &settings.tmpfs) {
         let options = tmpfs.options.clone().unwrap_or_default();
@@ -39,7 +41,26 @@ pub fn mounts(settings: Precedence<'_>, readonly: bool) -> Value {
         }
         all.extend([keyed(full)]);
     }
+    if let Some(data) = data {
+        all.values_mut().for_each(|mount| without_rights(mount, data));
+    }
     Value::List(all.values().map(Mount::to_value).collect())
+}
+
+/// What is bound from the data partition has no device nodes and no set-user-ID programs, unless `dev` or `suid` ask for
+/// them: nothing checks that partition. In the machine it is mounted so, but crun gives a bind the flags of its own
+/// options and no others (seen with 1.8). Programs can be run from it: container engines do.
+fn without_rights(mount: &mut Mount, data: &str) {
+    let bound = mount.options.iter().any(|option| option == "bind" || option == "rbind");
+    let inside = mount.source.strip_prefix(data).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if !bound || !inside {
+        return;
+    }
+    for (flag, opposite) in [("nodev", "dev"), ("nosuid", "suid")] {
+        if !mount.options.iter().any(|option| option == flag || option == opposite) {
+            mount.options.push(flag.into());
+        }
+    }
 }
 
 fn keyed(mount: Mount) -> (String, Mount) {

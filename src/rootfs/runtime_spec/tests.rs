@@ -53,6 +53,7 @@ fn make(blueprint: &Blueprint, name: &str, label: Option<&Settings>, oci: &OciCo
         arch: Arch::Amd64,
         bundle_path: &bundle,
         root_of_image: if root.is_empty() { "containers/services/a/lower" } else { root },
+        data: blueprint.disk.data.as_ref().map(|data| data.value.mount()),
     };
     let made = generate(&inputs).unwrap();
     let mut config: Json = serde_json::from_str(&made.config_json).unwrap();
@@ -301,6 +302,36 @@ services:
 }
 
 #[test]
+fn nothing_on_the_data_partition_has_rights() {
+    let blueprint = blueprint(
+        r#"
+root: {}
+disk: {data: {mount: /var}}
+services:
+  - name: a
+    image: a
+    binds: ["/var:/var", "/var/lib/a:/a:ro", "/var/dev:/b:dev,nosuid", "/various:/c", "/:/d"]
+    mounts:
+      - {type: tmpfs, source: tmpfs, destination: /e}
+      - {type: bind, source: /var/x, destination: /f, options: [bind, suid]}
+"#,
+    );
+    let mounts = make(&blueprint, "a", None, &no_image_config(), "").config["mounts"].clone();
+    let options = |destination: &str| {
+        let mount = mounts.as_array().unwrap().iter().find(|mount| mount["destination"] == destination);
+        mount.unwrap().get("options").cloned().unwrap_or_default()
+    };
+    assert_eq!(options("/var"), json!(["rw", "rbind", "rshared", "nodev", "nosuid"]));
+    assert_eq!(options("/a"), json!(["ro", "rbind", "nodev", "nosuid"]));
+    assert_eq!(options("/b"), json!(["dev", "nosuid", "rbind"]));
+    assert_eq!(options("/f"), json!(["bind", "suid", "nodev"]));
+    for other in ["/c", "/d"] {
+        assert_eq!(options(other), json!(["rw", "rbind", "rshared"]), "{other}");
+    }
+    assert_eq!(options("/e"), Json::Null);
+}
+
+#[test]
 fn users_are_named_after_containers() {
     let blueprint = blueprint(
         r#"
@@ -326,6 +357,7 @@ services:
         arch: Arch::Arm64,
         bundle_path: "x",
         root_of_image: "x",
+        data: None,
     };
     assert!(generate(&inputs).unwrap_err().diagnostics()[0].message.contains("`nobody`"));
 }
