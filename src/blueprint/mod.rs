@@ -64,6 +64,7 @@ pub use mount::{Bind, MOUNT, Mount, Tmpfs};
 pub use nearest::nearest;
 pub use node::{Kind, Meaning, Node, Scalar, Style, Tag};
 pub use parse::parse;
+pub(crate) use reference::write_expanded;
 pub use reference::{DEFAULT_REGISTRY, Reference, Unparseable};
 pub use resources::{BlockIo, Cpu, DeviceRule, Memory, Network, RESOURCES, Resources, ThrottleDevice, WeightDevice};
 pub use rlimit::{RLIMITS, Rlimit};

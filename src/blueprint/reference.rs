@@ -138,15 +138,26 @@ impl Reference {
 impl fmt::Display for Reference {
     /// The expanded form: `docker.io/library/redis:7`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.registry, self.repository)?;
-        if let Some(tag) = &self.tag {
-            write!(f, ":{tag}")?;
-        }
-        if let Some(digest) = &self.digest {
-            write!(f, "@{digest}")?;
-        }
-        Ok(())
+        write_expanded(f, &self.registry, &self.repository, self.tag.as_deref(), self.digest.as_ref())
     }
+}
+
+/// Writes `REGISTRY/REPOSITORY:TAG@DIGEST`.
+pub(crate) fn write_expanded(
+    f: &mut fmt::Formatter<'_>,
+    registry: &str,
+    repository: &str,
+    tag: Option<&str>,
+    digest: Option<&impl fmt::Display>,
+) -> fmt::Result {
+    write!(f, "{registry}/{repository}")?;
+    if let Some(tag) = tag {
+        write!(f, ":{tag}")?;
+    }
+    if let Some(digest) = digest {
+        write!(f, "@{digest}")?;
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Reference {

@@ -25,7 +25,7 @@ use crate::formats::source::{Joined, Source};
 use crate::rootfs::write_error;
 use crate::rootfs::{Content, InodeId, Kind, Tree};
 use crate::store::{Checked, Digest, Hasher};
-use crate::ui::Task;
+use crate::ui::{Task, Ui};
 
 /// Content of one archive in bytes, more only where a single file is larger. At 8 MiB a component's last, smaller
 /// archive costs less than 1 % of size against a single one.
@@ -58,7 +58,7 @@ impl<'s> Initrd<'s> {
     /// Compresses what is neither in the store nor in a cache that is shared with others.
     pub fn make(system: &'s System, options: &Options<'_>) -> Result<Initrd<'s>> {
         let tree = system.initramfs.as_ref().unwrap_or(&system.tree);
-        let chunks = chunks(tree, options)?;
+        let chunks = chunks(tree, options.ui)?;
         let threads = options.compression.threads(rayon::current_num_threads());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|error| Error::failed(format!("starting {threads} threads: {error}")))?;
@@ -192,7 +192,7 @@ fn key(tree: &Tree, chunk: &Chunk, options: &Options<'_>) -> Digest {
 }
 
 /// All names of the tree but `boot/`, in archives.
-fn chunks(tree: &Tree, options: &Options<'_>) -> Result<Vec<Chunk>> {
+fn chunks(tree: &Tree, ui: &Ui) -> Result<Vec<Chunk>> {
     let mut folders = Chunk::new();
     // By component, in the order in which the components came.
     let mut groups: Vec<(String, Vec<Chunk>, u64)> = Vec::new();
@@ -202,7 +202,7 @@ fn chunks(tree: &Tree, options: &Options<'_>) -> Result<Vec<Chunk>> {
         if path == b"boot" || path.starts_with(b"boot/") {
             return Ok(());
         }
-        check(tree, path, id, options)?;
+        check(tree, path, id, ui)?;
         let names = &mut links[tree.number(id)];
         if names.is_empty() {
             order.push(id);
@@ -298,7 +298,7 @@ pub fn too_large(tree: &Tree) -> Result<Option<(Vec<u8>, u64)>> {
 }
 
 /// Refuses, before any work, what the format cannot hold; warns of what it loses.
-fn check(tree: &Tree, path: &[u8], id: InodeId, options: &Options<'_>) -> Result<()> {
+fn check(tree: &Tree, path: &[u8], id: InodeId, ui: &Ui) -> Result<()> {
     let inode = tree.inode(id);
     if let Kind::File(content) = &inode.kind
         && content.size > cpio::FILE_LIMIT
@@ -322,10 +322,55 @@ fn check(tree: &Tree, path: &[u8], id: InodeId, options: &Options<'_>) -> Result
             .hint("use an output that keeps the root as a file system, or tar"));
     }
     if inode.meta.xattrs.iter().any(|(name, _)| name == CAPABILITY) {
-        options.ui.warn(format!(
+        ui.warn(format!(
             "/{} loses its file capabilities: an initrd (newc cpio) has no extended attributes",
             path.escape_ascii()
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rootfs::{Inode, Meta, Origin};
+    use crate::ui::Mode;
+
+    fn tree(path: &[u8], kind: Kind) -> Tree {
+        let mut tree = Tree::new(0);
+        let origin = tree.add_origin(Origin { source: "s".into(), location: "l".into() });
+        let inode = Inode { meta: Meta::root(0o644, 0), kind, origin };
+        tree.insert(path, inode, &Meta::root(0o755, 0)).unwrap();
+        tree.link(b"z/other", path, &Meta::root(0o755, 0), origin).unwrap();
+        tree
+    }
+
+    /// Linux makes no hard links of symbolic links, and passes over a symbolic link without content.
+    #[test]
+    fn names_of_a_symbolic_link_all_have_its_target() {
+        let names = |kind| {
+            let chunks = chunks(&tree(b"a", kind), &Ui::new(Mode::Quiet)).unwrap();
+            let names = chunks.into_iter().flatten().filter(|name| !name.path.starts_with(b".") && name.path != b"z");
+            names.map(|name| (name.path, name.header.size, name.with_content)).collect::<Vec<_>>()
+        };
+        let (first, second) = (b"a".to_vec(), b"z/other".to_vec());
+        let link = Kind::Symlink(b"target".as_slice().into());
+        assert_eq!(names(link), [(first.clone(), 6, true), (second.clone(), 6, true)]);
+        let file = Kind::File(Content::bytes(b"target".as_slice()));
+        assert_eq!(names(file), [(first, 0, false), (second, 6, true)]);
+    }
+
+    #[test]
+    fn what_linux_would_not_unpack_is_refused_before_any_work() {
+        let file = || Kind::File(Content::bytes(b"x".as_slice()));
+        let deep = [[b'd'; 200].as_slice(); 21].join(b"/".as_slice());
+        for (path, kind, part) in [
+            (b"TRAILER!!!".as_slice(), file(), "ends an archive"),
+            (&deep, file(), "a path of 4220 bytes"),
+            (b"a", Kind::Symlink(vec![b't'; 4096].into()), "a target of 4096 bytes"),
+        ] {
+            let error = chunks(&tree(path, kind), &Ui::new(Mode::Quiet)).err().unwrap();
+            assert!(error.message().contains(part), "{part}: {error}");
+        }
+    }
 }

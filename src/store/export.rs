@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::digest::Hashing;
 use super::manifest::{REF_NAME, media_type};
+use super::names::PULLED;
 use super::{Descriptor, Digest, ImageConfig, Index, Manifest, Store};
 use crate::error::{Error, IoContext, Result};
 
@@ -19,6 +20,8 @@ impl Store {
     /// Writes an image, or an index with those of its images that are there, as an OCI layout in a tar.
     pub fn export_oci(&self, descriptor: &Descriptor, name: &str, out: impl Write) -> Result<()> {
         let mut top = descriptor.clone();
+        // Where the store has it from is nobody else's business.
+        top.annotations.remove(PULLED);
         top.annotations.insert(REF_NAME.to_string(), name.to_string());
         top.annotations.insert(CONTAINERD_NAME.to_string(), name.to_string());
         let index = Index { schema_version: 2, media_type: media_type::INDEX.to_string(), manifests: vec![top] };

@@ -9,7 +9,7 @@ use crate::error::{Error, IoContext, Result};
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The annotation of names that came with an image from a registry; its value is "true".
-const PULLED: &str = "org.mobyproject.pulled";
+pub(super) const PULLED: &str = "org.mobyproject.pulled";
 
 impl Descriptor {
     /// Whether this is a name's descriptor, and the name came with an image from a registry. What was built or imported

@@ -1,6 +1,6 @@
 //! The outputs with a kernel and an initrd: what Linux would unpack.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::process::{Command, Stdio};
 
 use moby::formats::cpio;
@@ -38,6 +38,17 @@ impl Read for Counting<'_> {
         let count = self.0.read(buffer)?;
         self.1.set(self.1.get() + count);
         Ok(count)
+    }
+}
+
+impl BufRead for Counting<'_> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        Ok(self.0)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.0 = &self.0[count..];
+        self.1.set(self.1.get() + count);
     }
 }
 

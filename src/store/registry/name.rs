@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::blueprint::write_expanded;
 use crate::store::Digest;
 
 /// An image in a registry. `Display` is the canonical name, `REGISTRY/REPOSITORY[:TAG][@DIGEST]`, under which the
@@ -31,13 +32,6 @@ impl ImageName {
 
 impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.registry, self.repository)?;
-        if let Some(tag) = &self.tag {
-            write!(f, ":{tag}")?;
-        }
-        if let Some(digest) = &self.digest {
-            write!(f, "@{digest}")?;
-        }
-        Ok(())
+        write_expanded(f, &self.registry, &self.repository, self.tag.as_deref(), self.digest.as_ref())
     }
 }
