@@ -221,7 +221,7 @@ fn contents_that_were_checked_are_the_same_ones() {
     let (one, other) = (tree("one"), tree("other"));
     let write = |tree: &Tree, seen: &Kept| hashed(tree, erofs::Compression::None, Some(seen)).unwrap();
     let expected = [&one, &other].map(|tree| hashed(tree, erofs::Compression::None, None).unwrap());
-    let kept = Kept::default();
+    let kept = Kept::new();
     for threads in [1, 2, 16] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let write = |tree| pool.install(|| write(tree, &kept));
@@ -266,7 +266,7 @@ fn damaged_contents_are_found_whether_they_were_checked_before_or_not() {
     let bytes: Vec<u8> = (0..3_005_000u32).map(|at| (at ^ at >> 9) as u8).collect();
     std::fs::write(file.path(), &bytes).unwrap();
     let tree = tree_in(file.path(), &bytes);
-    let kept = Kept::default();
+    let kept = Kept::new();
     let write = |seen: Option<&dyn Pieces>| hashed(&tree, erofs::Compression::None, seen);
     let good = write(None).unwrap();
     assert!(write(Some(&kept)).unwrap() == good);
@@ -274,7 +274,7 @@ fn damaged_contents_are_found_whether_they_were_checked_before_or_not() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for at in [0, 1_500_000, 2_999_999, 3_000_001, 3_004_999] {
             file.as_file().write_all_at(&[!bytes[at]], at as u64).unwrap();
-            for seen in [None, Some(&Kept::default() as &dyn Pieces), Some(&kept)] {
+            for seen in [None, Some(&Kept::new() as &dyn Pieces), Some(&kept)] {
                 let error = pool.install(|| write(seen)).map(drop).unwrap_err();
                 assert!(error.message().contains("changed since it was read, or is damaged"), "{at}: {error}");
             }
