@@ -284,3 +284,27 @@ fn damaged_contents_are_found_whether_they_were_checked_before_or_not() {
     }
     assert_eq!(kept.news(), 2, "what was damaged is not kept");
 }
+
+/// Of two files of equal content only one is checked; so what lies behind the other's inode comes from that one.
+#[test]
+fn of_equal_contents_the_checked_one_goes_in() {
+    let bytes: Vec<u8> = (0..9_000u32).map(|at| (at ^ at >> 7) as u8).collect();
+    let write = |second: &[u8], compression| {
+        let files = [tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap()];
+        std::fs::write(files[0].path(), &bytes).unwrap();
+        std::fs::write(files[1].path(), second).unwrap();
+        let mut tree = Tree::new(0);
+        let origin = tree.inode(tree.root()).origin;
+        for (name, file) in ["a", "b"].into_iter().zip(&files) {
+            let content = Content::part(file.path().into(), 0, bytes.len() as u64, Digest::of(&bytes));
+            let inode = Inode { meta: Meta::root(0o644, 0), kind: Kind::File(content), origin };
+            tree.insert(name.as_bytes(), inode, &Meta::root(0o755, 0)).unwrap();
+        }
+        hashed(&tree, compression, None).unwrap()
+    };
+    let mut damaged = bytes.clone();
+    damaged[8_999] ^= 1;
+    for compression in [erofs::Compression::None, erofs::Compression::Lz4] {
+        assert!(write(&damaged, compression) == write(&bytes, compression));
+    }
+}

@@ -273,6 +273,8 @@ impl<'s, 't, W: Write> Image<'s, 't, W> {
         match &self.scan.inode(number).kind {
             Kind::Folder(_) => Ok(()),
             Kind::File(content) => {
+                // The same bytes lie in two places, and only one of them was checked: that of the file with the data.
+                let content = files::own_content(self.scan, node.same_as).unwrap_or(content);
                 self.placed[number as usize].first_block = self.placed[node.same_as as usize].first_block;
                 let Some(same) = self.shared.remove(&node.same_as) else {
                     let tail = self.worker.tail(content, node.in_blocks(), false)?;
