@@ -106,7 +106,7 @@ fn what_does_not_belong_together_is_shown() {
     assert!(shown.contains("CN=one db") && shown.contains("P-256"), "{shown}");
     let old = keys_at(dir.path(), "old", KeyKind::P256, 1_000_000_000);
     assert!(run(&[&"keys", &"show", &old]).succeeded().stdout.contains("2001-09-08 to 2011-09-07, EXPIRED"));
-    refused(run(&[&"keys", &"show", &dir.path().join("none")]), 1, "none");
+    refused(run(&[&"keys", &"show", &dir.path().join("none")]), 2, "there is no file");
     std::fs::create_dir(dir.path().join("empty")).unwrap();
     refused(run(&[&"keys", &"show", &dir.path().join("empty")]), 3, "has no certificates");
     refused(run(&[&"keys", &"generate", &one.join("x"), &"--algorithm", &"rsa1024"]), 2, "one of rsa2048");

@@ -115,5 +115,5 @@ fn images_that_will_not_do() {
         let finished = run(&[&"measure", &image, &"--stub-version", &"252"]);
         assert_ne!(finished.status, Some(0));
     }
-    refused(run(&[&"sign", &dir.path().join("none"), &"--keys", &good]), 1, "none");
+    refused(run(&[&"sign", &dir.path().join("none"), &"--keys", &good]), 2, "there is no file");
 }
