@@ -179,6 +179,7 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     if arguments.dry_run {
         return super::print(&blueprint.to_yaml()).map(|()| Vec::new());
     }
+    formats.iter().try_for_each(|format| format.check_sources(&blueprint, arch))?;
     components.add_data(&mut blueprint)?;
     watch_sources(&blueprint, watched);
     let target = target(arguments);

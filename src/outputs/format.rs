@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use super::{System, initrd, with_suffix};
 use crate::Arch;
-use crate::blueprint::nearest;
+use crate::blueprint::{Blueprint, Content, nearest};
 use crate::error::{Error, Result};
+use crate::formats::cpio::FILE_LIMIT;
+use crate::rootfs::assemble::host_path;
 
 /// The outputs that can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -433,24 +435,53 @@ impl Format {
 
     /// Refuses, before any work, a root that the format cannot hold.
     pub fn check_root(self, system: &System) -> Result<()> {
-        // With `root:` in the blueprint, disks have a root of their own.
-        let takes_root = self.is_disk() && self != Format::Rpi;
-        if !self.unpacks_root() || (takes_root && system.root.is_some()) {
+        if !self.takes_initrd(system.root.is_some()) {
             return Ok(());
         }
         let Some((path, size)) = initrd::too_large(&system.tree)? else { return Ok(()) };
-        let can = Format::ALL.iter().filter(|row| !row.format.unpacks_root() && row.arches.contains(&system.arch));
-        Err(Error::usage(format!(
-            "{}: /{} has {size} bytes, and an initrd (newc cpio) holds files of at most {} bytes",
-            self.description().name,
-            path.escape_ascii(),
-            crate::formats::cpio::FILE_LIMIT
+        Err(self.cannot_hold(&path.escape_ascii().to_string(), size, system.arch))
+    }
+
+    /// The same for the files that a blueprint takes from the host: by their sizes, before anything is pulled or read.
+    pub fn check_sources(self, blueprint: &Blueprint, arch: Arch) -> Result<()> {
+        if !self.takes_initrd(blueprint.root_on_disk().is_some()) {
+            return Ok(());
+        }
+        for file in blueprint.files.iter().filter(|file| !file.path.starts_with("boot/")) {
+            if let Content::Source(source) = &file.content
+                // One that is not there is told of where it is read.
+                && let Ok(found) = host_path(source).metadata()
+                && found.is_file()
+                && found.len() > FILE_LIMIT
+            {
+                let error = self.cannot_hold(&file.path.escape_debug().to_string(), found.len(), arch);
+                return Err(error.context(&file.place));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the root goes into an initrd. With `root:` in the blueprint, disks have a root of their own.
+    fn takes_initrd(self, root_on_disk: bool) -> bool {
+        self.unpacks_root() && !(self.has_place_for_root() && root_on_disk)
+    }
+
+    fn has_place_for_root(self) -> bool {
+        self.is_disk() && self != Format::Rpi
+    }
+
+    fn cannot_hold(self, path: &str, size: u64, arch: Arch) -> Error {
+        let can = Format::ALL.iter().filter(|row| !row.format.unpacks_root() && row.arches.contains(&arch));
+        let on_disk = "; or a root on the disk: root: {type: erofs} in the blueprint";
+        Error::usage(format!(
+            "{}: /{path} has {size} bytes, and an initrd (newc cpio) holds files of at most {FILE_LIMIT} bytes",
+            self.description().name
         ))
         .hint(format!(
             "formats that can hold it are {}{}",
             can.map(|row| row.name).collect::<Vec<_>>().join(", "),
-            if takes_root { "; or a root on the disk: root: {type: erofs} in the blueprint" } else { "" }
-        )))
+            if self.has_place_for_root() { on_disk } else { "" }
+        ))
     }
 
     /// The files that the format makes from a base path.

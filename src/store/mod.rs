@@ -68,8 +68,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store at `root`, making it if it is not there.
+    /// Opens the store at `root`, making it if it is not there. A folder with other things in it is refused.
     pub fn open(root: &Path) -> Result<Store> {
+        refuse_other_folder(root)?;
         for folder in ["blobs/sha256", "derived", "temporary"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).at("making the store's folder", &path)?;
@@ -126,5 +127,36 @@ impl Store {
     pub fn temporary_folder(&self) -> Result<tempfile::TempDir> {
         let folder = self.root.join("temporary");
         tempfile::tempdir_in(&folder).at("making a temporary folder in", &folder)
+    }
+}
+
+/// A store is many files: among those of somebody else nobody would find them again.
+fn refuse_other_folder(root: &Path) -> Result<()> {
+    // What a new disk has by itself is nothing.
+    const OURS: [&str; 5] = ["oci-layout", "index.json", "blobs", "derived", "lost+found"];
+    let mut names = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.file_name()).peekable();
+    if names.peek().is_some() && !names.any(|name| OURS.iter().any(|ours| name == *ours)) {
+        return Err(Error::usage(format!("{} is no store, and not empty", root.display()))
+            .hint("name a folder of its own (--cache, MOBY_CACHE); it is made if it is not there"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_with_other_things_is_no_store() {
+        let folder = tempfile::tempdir().unwrap();
+        Store::open(folder.path()).unwrap();
+        Store::open(folder.path()).unwrap();
+        for (name, is_refused) in [("lost+found", false), ("notes.txt", true)] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(name), "").unwrap();
+            let opened = Store::open(folder.path());
+            assert_eq!(opened.is_err(), is_refused, "{name}");
+            assert_eq!(folder.path().join("blobs").exists(), !is_refused, "{name}");
+        }
     }
 }

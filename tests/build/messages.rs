@@ -99,3 +99,18 @@ fn a_dry_run_prints_the_blueprint_and_makes_nothing() {
         super::listing::show(&super::listing::of_tar(&two.out))
     );
 }
+
+/// An initrd holds no file of 4 GiB: that is said by its size, before anything is pulled or read.
+#[test]
+fn a_file_that_an_initrd_cannot_hold_is_told_at_once() {
+    let place = Place::new();
+    std::fs::File::create(place.path("five")).unwrap().set_len(5 << 30).unwrap();
+    place.write("large.yml", "init: [\"127.0.0.1:1/app:1\"]\nfiles:\n  - {path: var/five, source: five}\n");
+    let ended = place.build(&["--format", "tar,raw-efi", "large.yml"]);
+    assert_eq!(ended.status, Some(2));
+    for text in ["large.yml:3:5: raw-efi: /var/five has 5368709120 bytes", "erofs", "root: {type: erofs}"] {
+        assert!(ended.err.contains(text), "{}", ended.err);
+    }
+    // Nothing stands in the way of a tar archive but the image, which is nowhere.
+    assert_eq!(place.build(&["--format", "tar", "large.yml"]).status, Some(4));
+}

@@ -134,6 +134,7 @@ impl Summary {
     }
 }
 
+/// In a line: how much was taken, and what may be missed. The names are in the initramfs.
 impl fmt::Display for Summary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.release.is_empty() {
@@ -142,12 +143,7 @@ impl fmt::Display for Summary {
         let count = self.modules.len();
         let noun = if count == 1 { "module" } else { "modules" };
         write!(out, "{count} {noun} of {}, {} KiB", self.release, self.bytes.div_ceil(1024))?;
-        for (what, names) in [
-            ("", &self.modules),
-            ("built in: ", &self.built_in),
-            ("no drivers for ", &self.absent),
-            ("not known to be in this kernel: ", &self.unknown),
-        ] {
+        for (what, names) in [("no drivers for ", &self.absent), ("not known to be in this kernel: ", &self.unknown)] {
             if !names.is_empty() {
                 write!(out, "; {what}{}", names.join(", "))?;
             }
