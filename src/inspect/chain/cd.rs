@@ -46,7 +46,7 @@ impl Walk<'_> {
                 return Ok((None, Finding::Open("no El Torito catalog: it does not boot".into(), because)));
             }
             names.extend(disk_tables(image)?);
-            Ok((Disk::on(image)?, Finding::Good(format!("El Torito catalog, checksum right: {}", names.join(", ")))))
+            Ok((Disk::on_cd(image)?, Finding::Good(format!("El Torito catalog, checksum right: {}", names.join(", ")))))
         });
         let disk = tables?;
         for one in &cd.boot {

@@ -29,11 +29,12 @@ struct Partition {
 }
 
 impl Disk {
-    /// The partitions of an image that may have a GPT; nothing if it has none. What is wrong with the table is said where
-    /// it is looked at.
-    pub(super) fn on(image: &Image) -> Result<Option<Disk>> {
+    /// The partitions of a CD that has more than the volume for UEFI: then its root is one of them, else it may be on
+    /// another disk. What is wrong with the table is said where it is looked at.
+    pub(super) fn on_cd(image: &Image) -> Result<Option<Disk>> {
         let Some(found) = gpt::read(&mut Cursor::new(image))? else { return Ok(None) };
-        Guids { table: found.table, numbers: found.numbers }.disk(image).map(Some)
+        let disk = Guids { table: found.table, numbers: found.numbers }.disk(image)?;
+        Ok(Some(disk).filter(|disk| disk.partitions.len() > 1))
     }
 
     /// The partition of a PARTUUID: its number and content.
