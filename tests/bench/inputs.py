@@ -64,16 +64,21 @@ def sizes(total):
         number, left = number + 1, left - size
 
 
-def data(seed, size):
+def data(seed, size, share=1):
     """A layer of so many bytes, half of them noise, half text."""
 
     def fill(tar):
-        for number, length in enumerate(sizes(size)):
+        for number, length in enumerate(sizes(size * share)):
             make = text if number // 5 % 2 else noise
             path = f"usr/share/data-{seed}/{number % 17}/file-{number}"
-            add(tar, path, make(seed * 10_000 + number, length))
+            add(tar, path, make(seed * 10_000 + number, length // share))
 
     return archive(fill)
+
+
+def tenth(seed, size):
+    """The files of a layer of ten times as many bytes, each a tenth as long: as much of it noise, as much text."""
+    return data(seed, size, 10)
 
 
 def many(seed, count):

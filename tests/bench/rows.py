@@ -39,8 +39,8 @@ class Bench:
         wanted = [(f"part{number}:1", inputs.data, number + 1, part) for number in range(self.count)]
         wanted.append(("part0:2", inputs.changed, 1, part))
         wanted.append(("kernel:1", inputs.kernel, 0, 0))
-        if self.wants("10 times"):
-            wanted += [(f"tenth{number}:1", inputs.data, number + 50, part // 10) for number in range(PARTS)]
+        if self.wants("10 times the bytes", "10 times the components", "10 times the files"):
+            wanted += [(f"tenth{number}:1", inputs.tenth, number + 50, part // 10) for number in range(PARTS)]
             wanted += [(f"small{number}:1", inputs.data, number + 100, 1_000_000) for number in range(70)]
             wanted += [(f"files{count}:1", inputs.many, 5, count) for count in (10_000, 100_000)]
         # Rows against others need only what they make themselves.
