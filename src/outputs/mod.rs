@@ -2,6 +2,19 @@
 //!
 //! An output is written under a temporary name beside its target, synced and renamed when all of it is whole; a
 //! failed build leaves the old files or none.
+//!
+//! Most files are formats by their names. The others:
+//!
+//! | file | does |
+//! |---|---|
+//! | `format.rs` | the table of formats |
+//! | `file.rs`, `sparse.rs` | files that appear whole, with holes |
+//! | `disk_file.rs` | a disk's file that gets its root first |
+//! | `verified_root.rs`, `finder.rs` | a root on a disk with its hash tree, the initramfs that finds it |
+//! | `sealed_disk.rs`, `sealed_bios_disk.rs`, `sealed_iso.rs` | where such a root lies |
+//! | `segments.rs` | archives of an initrd that are kept |
+//! | `pieces.rs`, `pack.rs`, `shared_pieces.rs` | compressed pieces of file systems: kept, in one file, of other machines |
+//! | `up_to_date.rs` | whether there is anything to do |
 
 mod bios;
 mod bios_disk;

@@ -53,6 +53,16 @@ impl Partition {
     pub fn new(kind: Guid, name: &str, content: Arc<dyn Source>) -> Partition {
         Partition { kind, guid: None, name: name.to_owned(), attributes: 0, size: 0, content }
     }
+
+    /// Puts everything that its bytes and its entry depend on into the identity of what it is a part of.
+    pub fn put_into(&self, hasher: &mut Hasher) {
+        hasher.field(&self.kind.0);
+        hasher.field(self.guid.as_ref().map_or(&[][..], |guid| &guid.0));
+        hasher.field(self.name.as_bytes());
+        hasher.update(&self.attributes.to_le_bytes());
+        hasher.update(&self.size.to_le_bytes());
+        hasher.field(self.content.identity().as_bytes());
+    }
 }
 
 /// A partition that stands in the boot record too, for machines that know no GPT.
@@ -238,12 +248,7 @@ fn identity(partitions: &[Partition], options: &Options) -> Digest {
         hasher.update(&[hybrid.kind, u8::from(hybrid.active)]);
     }
     for partition in partitions {
-        hasher.field(&partition.kind.0);
-        hasher.field(partition.guid.as_ref().map_or(&[][..], |guid| &guid.0));
-        hasher.field(partition.name.as_bytes());
-        hasher.update(&partition.attributes.to_le_bytes());
-        hasher.update(&partition.size.to_le_bytes());
-        hasher.field(partition.content.identity().as_bytes());
+        partition.put_into(&mut hasher);
     }
     hasher.finish()
 }

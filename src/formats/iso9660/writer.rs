@@ -300,12 +300,7 @@ fn identity(layout: &Layout, options: &Options) -> Digest {
     hasher.field(options.hybrid.as_ref().map_or(&[][..], |hybrid| &hybrid.boot_code));
     hasher.update(&[u8::from(options.hybrid.is_some())]);
     for partition in options.hybrid.iter().flat_map(|hybrid| &hybrid.partitions) {
-        hasher.field(&partition.kind.0);
-        hasher.field(partition.guid.as_ref().map_or(&[][..], |guid| &guid.0));
-        hasher.field(partition.name.as_bytes());
-        hasher.update(&partition.attributes.to_le_bytes());
-        hasher.update(&partition.size.to_le_bytes());
-        hasher.field(partition.content.identity().as_bytes());
+        partition.put_into(&mut hasher);
     }
     // Folders with places that are still empty say everything but the places, which follow from it.
     let nowhere = vec![Extent::default(); layout.folders.len()];
