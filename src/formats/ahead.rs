@@ -19,7 +19,7 @@ const WAITING: usize = 4;
 const JOB: u64 = 1 << 20;
 /// Fewer bytes than this are not worth threads.
 const WORTH: u64 = 4 << 20;
-/// Two keep the thread that writes busy.
+/// At most so many threads: the one that writes is what the others wait for, and each takes memory.
 const THREADS: usize = 4;
 
 /// A source and its place in the image.
