@@ -86,7 +86,7 @@ fn compressed_streams() {
     let text: Vec<u8> = (0..40_000u32).flat_map(|n| format!("line {}\n", n % 1000).into_bytes()).collect();
     let input = [text, noise(2, 300_000)].concat();
     let (mut dump, mut all) = (format!("{} bytes {}\n", input.len(), Digest::of(&input)), Vec::new());
-    for method in ["gzip:1", "gzip:6", "gzip:9", "zstd:1", "zstd:3", "zstd:9", "zstd:19"] {
+    for method in ["gzip:1", "gzip:6", "gzip:9", "zstd:1", "zstd:3", "zstd:9", "zstd:19", "xz:0", "xz:6"] {
         let mut out = Compressor::new(Vec::new(), method.parse::<Method>().unwrap()).unwrap();
         out.write_all(&input).unwrap();
         let bytes = out.finish().unwrap();

@@ -7,17 +7,13 @@ mod judge;
 mod support;
 
 use std::fs;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use judge::judge;
+use support::images::{LINE, OVMF, as_disk, boots};
 use support::machine::{BOOT, Machine, available, moby};
-
-/// What every blueprint here prints.
-const LINE: &str = "minimal: booted";
-/// Where Debian has UEFI's code and variables.
-const OVMF: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
 
 /// A folder with formats of a blueprint.
 fn built(arch: &str, formats: &str, blueprint: &str) -> tempfile::TempDir {
@@ -29,27 +25,6 @@ fn built(arch: &str, formats: &str, blueprint: &str) -> tempfile::TempDir {
 
 fn minimal(arch: &str, formats: &str) -> tempfile::TempDir {
     built(arch, formats, "blueprints/minimal.yml")
-}
-
-/// Boots an image, or what a name stands for. Nothing is written to it.
-fn boots(arch: &str, path: &Path, more: &[&str]) {
-    let emulator = if arch == "arm64" { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
-    let firmware = !more.contains(&"--uefi") || Path::new(OVMF[0]).is_file() || available("the firmware OVMF");
-    if !available(emulator) || !firmware {
-        return;
-    }
-    let state = tempfile::tempdir().unwrap();
-    let timeout = (BOOT * 3).as_secs().to_string();
-    let words = ["--arch", arch, "--snapshot", "--timeout", &timeout, "--state", state.path().to_str().unwrap()];
-    let words = words.iter().copied().chain(more.iter().copied()).chain([path.to_str().unwrap()]);
-    Machine::start(words).expect(LINE, BOOT);
-}
-
-/// The same file as a disk: `moby run` takes a name that ends in `.iso` for a CD.
-fn as_disk(iso: &Path) -> PathBuf {
-    let disk = iso.with_extension("img");
-    fs::hard_link(iso, &disk).unwrap();
-    disk
 }
 
 /// A part of an image as a file of its own.
@@ -349,87 +324,4 @@ fn what_makes_no_sense_is_refused() {
     refused("amd64", "rpi", "rpi cannot be made for amd64");
     // The cloud kernel runs on no board.
     refused("arm64", "rpi", "no device trees of Raspberry Pis");
-}
-
-/// `blueprints/minimal.yml` with a large file in the root, and more.
-fn with_large(dir: &Path, large: &Path, more: &str) -> PathBuf {
-    let minimal = fs::read_to_string("blueprints/minimal.yml").unwrap();
-    let minimal = minimal.replace("@pkg:..", concat!("@pkg:", env!("CARGO_MANIFEST_DIR")));
-    let blueprint = dir.join("large.yml");
-    let files = format!("files:\n  - path: large\n    source: {}\n", text(large));
-    fs::write(&blueprint, minimal + &files + more).unwrap();
-    blueprint
-}
-
-/// Builds a format of a blueprint for amd64, and fails if that takes more memory than any build may have.
-fn builds_in_little_memory(format: &str, out: &Path, blueprint: &Path) {
-    let words = ["build", "--arch", "amd64", "--dir", text(out), "--name", "m", "--format", format, text(blueprint)];
-    let peak = peak(&words);
-    println!("{format}: a peak of {peak} KiB");
-    assert!(peak < 64 << 10, "{format}: a peak of {peak} KiB");
-}
-
-/// Peaks of memory with a file of 512 MiB, half of it noise. It only has to be several times the limit.
-#[test]
-fn roots_larger_than_memory() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let large = dir.path().join("large");
-    let mut file = fs::File::create(&large).unwrap();
-    let mut noise = judge::noise(1, 8 << 20);
-    for round in 0..32u8 {
-        noise.iter_mut().step_by(512).for_each(|byte| *byte ^= round);
-        file.write_all(&noise).unwrap();
-        file.seek(SeekFrom::Current(8 << 20)).unwrap();
-    }
-    file.write_all(b"end").unwrap();
-    drop((file, noise));
-    let blueprint = with_large(dir.path(), &large, "");
-    let out = dir.path().join("out");
-    for format in ["kernel+squashfs", "kernel+erofs", "iso", "oci"] {
-        builds_in_little_memory(format, &out, &blueprint);
-        fs::remove_dir_all(&out).unwrap();
-    }
-}
-
-/// A root of 6 GiB, in one file, most of which is nothing: disks are small, but every index is that of 6 GiB.
-#[test]
-fn roots_of_six_gibibytes() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let large = dir.path().join("large");
-    let mut file = fs::File::create(&large).unwrap();
-    file.seek(SeekFrom::Start(6 << 30)).unwrap();
-    file.write_all(&judge::noise(1, 10_000)).unwrap();
-    let out = dir.path().join("out");
-    let blueprint = with_large(dir.path(), &large, "root: {type: erofs}\n");
-    builds_in_little_memory("qcow2-efi", &out, &blueprint);
-    boots("amd64", &out.join("m-efi.qcow2"), &[]);
-    let blueprint = with_large(dir.path(), &large, "root: {type: squashfs}\n");
-    builds_in_little_memory("raw", &out, &blueprint);
-    boots("amd64", &out.join("m.img"), &[]);
-    // What unpacks its root to memory says so, and what to do, before it begins.
-    let blueprint = with_large(dir.path(), &large, "");
-    let words = ["build", "--arch", "amd64", "--dir", text(&out), "--format", "raw-efi", text(&blueprint)];
-    let refused = moby(words);
-    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
-    for expected in ["raw-efi: /large has 6442460944 bytes", "iso-efi", "root: {type: erofs}"] {
-        assert!(refused.stderr.contains(expected), "{expected}: {}", refused.stderr);
-    }
-}
-
-/// Runs `moby` and gives the most memory that it ever had, in KiB. Asked for while it runs: what has ended has none.
-fn peak(arguments: &[&str]) -> u64 {
-    let mut child = support::machine::command(arguments).env("RAYON_NUM_THREADS", "16").spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    let ended = loop {
-        if let Some(ended) = child.try_wait().unwrap() {
-            break ended;
-        }
-        let status = fs::read_to_string(&status).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        peak = peak.max(line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0));
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    };
-    assert!(ended.success() && peak > 0);
-    peak
 }

@@ -8,7 +8,7 @@ use super::document::Blueprint;
 use super::id::Id;
 use super::image::Image;
 use super::node::{Kind, Node};
-use super::root::RootSignature;
+use super::root::{RootSignature, RootType};
 use super::source::{Place, Spanned};
 use super::volume::Volume;
 
@@ -82,6 +82,18 @@ fn root_and_disk(blueprint: &Blueprint, diagnostics: &mut Diagnostics) {
     }
     if let Some(size) = disk.slot_size.as_ref().filter(|_| disk.slots() < 2) {
         mistake(&size.place, "`slot-size` is for `slots: 2`; one root is as large as its content", "remove the key");
+    }
+    if let Some(root) = blueprint.root_on_disk()
+        && let Some(compression) = &root.compression
+        && !compression.value.is_of(root.kind())
+    {
+        let (word, kind) = (compression.value.word(), root.kind().word());
+        let message = format!("a root of `type: {kind}` has no compression `{word}`");
+        let help = match root.kind() {
+            RootType::Erofs => "`erofs` has `lz4` and `none`; or choose `type: squashfs`",
+            _ => "`squashfs` has `zstd`, `gzip`, `xz` and `none`; or choose `type: erofs`",
+        };
+        mistake(&compression.place, &message, help);
     }
     if let Some(root) = blueprint.root_on_disk()
         && !root.verity()

@@ -13,7 +13,7 @@ pub struct Root {
     pub kind: Option<Spanned<RootType>>,
     /// See [`Root::verity`].
     pub verity: Option<Spanned<bool>>,
-    /// See [`Root::compressed`].
+    /// See [`Root::compression_of`].
     pub compression: Option<Spanned<RootCompression>>,
     /// See [`Root::signature_required`].
     pub signature: Option<Spanned<RootSignature>>,
@@ -41,6 +41,14 @@ pub enum RootCompression {
     Default,
     /// As they are.
     None,
+    /// LZ4, of EROFS.
+    Lz4,
+    /// zlib, of squashfs: the one that every kernel with squashfs reads.
+    Gzip,
+    /// xz, of squashfs: the smallest, and the slowest to read.
+    Xz,
+    /// Zstandard, of squashfs.
+    Zstd,
 }
 
 /// Whether the kernel itself checks a signature of the root hash.
@@ -79,6 +87,15 @@ impl RootType {
 }
 
 impl RootCompression {
+    /// Whether a type of root can be stored so.
+    pub fn is_of(self, kind: RootType) -> bool {
+        match self {
+            RootCompression::Default | RootCompression::None => true,
+            RootCompression::Lz4 => kind == RootType::Erofs,
+            RootCompression::Gzip | RootCompression::Xz | RootCompression::Zstd => kind == RootType::Squashfs,
+        }
+    }
+
     /// The word of blueprints.
     pub fn word(self) -> &'static str {
         COMPRESSION_WORDS.iter().find(|(_, value)| *value == self).map_or("default", |(word, _)| word)
@@ -104,9 +121,11 @@ impl Root {
         self.kind() != RootType::Initrd && self.verity.as_ref().is_none_or(|verity| verity.value)
     }
 
-    /// Whether files are compressed: yes, unless it is switched off.
-    pub fn compressed(&self) -> bool {
-        self.compression.as_ref().is_none_or(|compression| compression.value == RootCompression::Default)
+    /// How files are stored in a root of a type, which is that of the blueprint or that of a format that has it in its
+    /// name. What is said of another type does not count.
+    pub fn compression_of(&self, kind: RootType) -> RootCompression {
+        let said = self.compression.as_ref().map_or(RootCompression::Default, |compression| compression.value);
+        if said.is_of(kind) { said } else { RootCompression::Default }
     }
 
     /// Whether the kernel opens the root only with a signature of its root hash.
@@ -117,8 +136,14 @@ impl Root {
 
 const TYPE_WORDS: [(&str, RootType); 3] =
     [("erofs", RootType::Erofs), ("squashfs", RootType::Squashfs), ("initrd", RootType::Initrd)];
-const COMPRESSION_WORDS: [(&str, RootCompression); 2] =
-    [("default", RootCompression::Default), ("none", RootCompression::None)];
+const COMPRESSION_WORDS: [(&str, RootCompression); 6] = [
+    ("default", RootCompression::Default),
+    ("none", RootCompression::None),
+    ("lz4", RootCompression::Lz4),
+    ("gzip", RootCompression::Gzip),
+    ("xz", RootCompression::Xz),
+    ("zstd", RootCompression::Zstd),
+];
 const SIGNATURE_WORDS: [(&str, RootSignature); 2] =
     [("optional", RootSignature::Optional), ("required", RootSignature::Required)];
 const ON_FAILURE_WORDS: [(&str, OnFailure); 3] =
@@ -132,8 +157,8 @@ pub static ROOT: Table = Table {
         Key::new("verity", Shape::Bool, "check everything that is read of it with dm-verity").or(IfAbsent::Bool(true)),
         Key::new(
             "compression",
-            Shape::Word(&["default", "none"]),
-            "how files are stored: LZ4 or Zstandard, or as they are",
+            Shape::Word(&["default", "none", "lz4", "gzip", "xz", "zstd"]),
+            "how files are stored: `erofs` has `lz4`, its default; `squashfs` has `zstd`, its default, `gzip` and `xz`",
         )
         .or(IfAbsent::Text("default")),
         Key::new("signature", Shape::Word(&["optional", "required"]), "whether the kernel wants its root hash signed")

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::rootfs::write_error;
+use crate::rootfs::{Content, write_error};
 use crate::store::{Digest, Hasher};
 
 /// Bytes of known size that can be written any number of times.
@@ -24,6 +24,11 @@ pub trait Source: Debug + Send + Sync {
 
     /// Writes the bytes, exactly [`Source::size`] of them, the same every time.
     fn write_to(&self, out: &mut dyn Write) -> Result<()>;
+
+    /// The content that the source is, if it is nothing else: who has buffers of their own reads it into them.
+    fn content(&self) -> Option<&Content> {
+        None
+    }
 
     /// Large parts that lie in files, in their order: who writes to a file has the kernel copy them, who reads needs no
     /// copy.
@@ -60,7 +65,7 @@ impl FilePart<'_> {
     }
 }
 
-impl Source for crate::rootfs::Content {
+impl Source for Content {
     fn size(&self) -> u64 {
         self.size
     }
@@ -71,6 +76,10 @@ impl Source for crate::rootfs::Content {
 
     fn write_to(&self, out: &mut dyn Write) -> Result<()> {
         self.copy_to(out)
+    }
+
+    fn content(&self) -> Option<&Content> {
+        Some(self)
     }
 }
 
@@ -213,7 +222,7 @@ mod tests {
 
     #[test]
     fn joined_sources_are_written_in_order() {
-        let joined = Joined(vec![Arc::new(b"ab".to_vec()), Arc::new(crate::rootfs::Content::bytes(&b"cd"[..]))]);
+        let joined = Joined(vec![Arc::new(b"ab".to_vec()), Arc::new(Content::bytes(&b"cd"[..]))]);
         let mut out = Vec::new();
         joined.write_to(&mut out).unwrap();
         assert_eq!((out.as_slice(), joined.size()), (&b"abcd"[..], 4));

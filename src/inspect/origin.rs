@@ -190,6 +190,7 @@ fn look(part: &Part, depth: usize, seen: &mut usize, origin: &mut Origin) -> Res
         origin.compression = origin.compression.or(match archives {
             text if text.contains("zstd") => Some(Method::default()),
             text if text.contains("gzip") => "gzip".parse().ok(),
+            text if text.contains("xz") => "xz".parse().ok(),
             _ => Some(Method::None),
         });
     }

@@ -10,7 +10,7 @@ use super::pieces::Stored;
 use super::shared_pieces::{Kinds, SharedPieces};
 use super::verified_root::DiskRoot;
 use super::{Format, Options, OutputFile, System, Target, finder, uki};
-use crate::blueprint::Root;
+use crate::blueprint::{Root, RootCompression, RootType};
 use crate::error::{Error, IoContext, Result};
 use crate::formats::source::Joined;
 use crate::formats::verity::Hashes;
@@ -37,6 +37,17 @@ pub enum FileSystem {
     Erofs,
 }
 
+impl FileSystem {
+    /// How its files are stored: as the blueprint says for a root of this type.
+    pub fn compression(self, root: Option<&Root>) -> RootCompression {
+        let kind = match self {
+            FileSystem::Squashfs => RootType::Squashfs,
+            FileSystem::Erofs => RootType::Erofs,
+        };
+        root.map_or(RootCompression::Default, |root| root.compression_of(kind))
+    }
+}
+
 /// Writes the image of the whole root, `boot/` included as in `tar`.
 pub fn write(file_system: FileSystem, system: &System, target: &Target, options: &Options<'_>) -> Result<Vec<PathBuf>> {
     let (name, suffix) = match file_system {
@@ -47,7 +58,7 @@ pub fn write(file_system: FileSystem, system: &System, target: &Target, options:
         return Err(Error::usage(format!("{name} cannot go to standard output")).hint("use -o with a file's name"));
     }
     let out = OutputFile::stream(target, suffix)?;
-    image(file_system, &system.tree, &out, options)?;
+    image(file_system, system.root.as_ref(), &system.tree, &out, options)?;
     Ok(vec![out.commit()?])
 }
 
@@ -81,7 +92,7 @@ pub fn write_with_kernel(
     let mut tree = system.tree.clone();
     tree.remove(b"boot");
     let root_file = OutputFile::create(&root_name)?;
-    let uuid = image(file_system, &tree, &root_file, options)?;
+    let uuid = image(file_system, None, &tree, &root_file, options)?;
     let place = uuid.map_or_else(|| FIRST_DISK.to_owned(), |uuid| format!("UUID={uuid}"));
     let cmdline = cmdline(&kernel.cmdline, &place);
 
@@ -130,11 +141,18 @@ pub fn cmdline(words: &str, place: &str) -> String {
 }
 
 /// Writes the file system. Returns its identifier, if it has one.
-fn image(file_system: FileSystem, tree: &Tree, out: &OutputFile, options: &Options<'_>) -> Result<Option<String>> {
+fn image(
+    file_system: FileSystem,
+    root: Option<&Root>,
+    tree: &Tree,
+    out: &OutputFile,
+    options: &Options<'_>,
+) -> Result<Option<String>> {
     let file = out.file().ok_or_else(|| Error::failed("a file system cannot go to standard output"))?;
     let file = Named { file: file.try_clone().at("writing", out.path())?, path: out.path() };
     let mut writer = BufWriter::with_capacity(256 << 10, file);
-    Ok(write_image(file_system, true, tree, &mut writer, None, options)?.1.map(uuid_text))
+    let compression = file_system.compression(root);
+    Ok(write_image(file_system, compression, tree, &mut writer, None, options)?.1.map(uuid_text))
 }
 
 /// A file whose errors have its final name, which writers of file systems do not know.
@@ -175,7 +193,7 @@ impl Seek for Named<'_> {
 /// multiple of 4096, and its identifier, if it has one.
 pub fn write_image(
     file_system: FileSystem,
-    compressed: bool,
+    compression: RootCompression,
     tree: &Tree,
     writer: &mut (impl Write + Seek),
     hashes: Option<&mut Hashes>,
@@ -187,7 +205,13 @@ pub fn write_image(
             return Err(Error::failed("squashfs is hashed when it is written"));
         }
         FileSystem::Squashfs => {
-            let compression = if compressed { Default::default() } else { squashfs::Compression::None };
+            let compression = match compression {
+                RootCompression::None => squashfs::Compression::None,
+                RootCompression::Gzip => squashfs::Compression::GZIP,
+                RootCompression::Xz => squashfs::Compression::Xz,
+                RootCompression::Default | RootCompression::Zstd | RootCompression::Lz4 => Default::default(),
+            };
+            let compressed = compression != squashfs::Compression::None;
             let made = squashfs::Options { compression, time: options.time, ..squashfs::Options::default() };
             let how = format!("{} {}", compression, made.block_size);
             let pieces = compressed.then(|| SharedPieces::new(SQUASHFS, &how, tree, options)).transpose()?;
@@ -204,6 +228,7 @@ pub fn write_image(
             (summary.size, None)
         }
         FileSystem::Erofs => {
+            let compressed = compression != RootCompression::None;
             let compression = if compressed { erofs::Compression::Lz4 } else { erofs::Compression::None };
             let made = erofs::Options { compression, uuid: None, label: LABEL, time: options.time };
             let pieces = compressed.then(|| SharedPieces::new(EROFS, "lz4", tree, options)).transpose()?;

@@ -10,11 +10,12 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 
 use super::Options;
 use super::initrd::{Chunk, chunk_name, component, content, size};
 use crate::error::{Error, Result};
-use crate::formats::compress::{Method, ZSTD_WINDOW_LOG};
+use crate::formats::compress::{Method, ZSTD_WINDOW_LOG, xz};
 use crate::formats::cpio;
 use crate::rootfs::{Kind, Tree, write_error};
 use crate::store::shared::{Bundle, Piece};
@@ -107,6 +108,15 @@ fn verify(tree: &Tree, chunk: &Chunk, method: Method, file: &File) -> Result<()>
             if !plain {
                 return Err(Error::refused("its gzip header has fields that are not written here"));
             }
+            input = decoder.into_inner();
+        }
+        Method::Xz(_) => {
+            let size = file.metadata().map_err(bad)?.len();
+            if !xz::is_plain(xz::DICTIONARY, size, |out, at| file.read_exact_at(out, at)).map_err(bad)? {
+                return Err(Error::refused("its xz stream has not the form that is written here"));
+            }
+            let mut decoder = xz::reader(input);
+            compare(tree, chunk, &mut decoder).map_err(bad)?;
             input = decoder.into_inner();
         }
     }

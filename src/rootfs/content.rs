@@ -91,29 +91,19 @@ impl Content {
     /// Copies the content to `out`, checking size and digest on the way: a store that was damaged since, or a host
     /// file that changed during the build, is an error and never a wrong byte.
     pub fn copy_to(&self, out: &mut dyn Write) -> Result<()> {
-        let mut hasher = Hasher::new();
         let mut buffer = vec![0; usize::try_from(self.size).unwrap_or(usize::MAX).clamp(1, 256 << 10)];
-        let mut input = self.open()?;
-        let mut copied = 0;
+        let mut input = self.checked()?;
         loop {
-            let count = match input.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Error::io("reading", self.file_name(), error)),
-            };
-            hasher.update(&buffer[..count]);
-            out.write_all(&buffer[..count]).map_err(write_error)?;
-            copied += count as u64;
+            match input.next(&mut buffer)? {
+                0 => return Ok(()),
+                count => out.write_all(&buffer[..count]).map_err(write_error)?,
+            }
         }
-        if copied != self.size || hasher.finish() != self.digest {
-            return Err(Error::refused(format!(
-                "{} changed since it was read, or is damaged",
-                self.file_name().display()
-            ))
-            .hint("if it lies in the store, remove that file; it will be made again"));
-        }
-        Ok(())
+    }
+
+    /// The same for who has buffers of their own.
+    pub fn checked(&self) -> Result<CheckedContent<'_>> {
+        Ok(CheckedContent { content: self, input: self.open()?, hasher: Hasher::new(), read: 0 })
     }
 
     /// The whole content in memory, if it has at most `limit` bytes.
@@ -132,6 +122,46 @@ impl Content {
             Place::Bytes(_) => Path::new("content in memory"),
             Place::File { file, .. } => file,
         }
+    }
+}
+
+/// Content as it is read from its start to its end, where its digest is checked.
+pub struct CheckedContent<'c> {
+    content: &'c Content,
+    input: Box<dyn Read + Send + 'c>,
+    hasher: Hasher,
+    read: u64,
+}
+
+impl std::fmt::Debug for CheckedContent<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckedContent")
+            .field("content", self.content)
+            .field("read", &self.read)
+            .finish_non_exhaustive()
+    }
+}
+
+impl CheckedContent<'_> {
+    /// Reads the next bytes into a buffer that is not empty; nothing at the end, once it is sure that all was right.
+    pub fn next(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let count = loop {
+            match self.input.read(buffer) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io("reading", self.content.file_name(), error)),
+            }
+        };
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        self.read += count as u64;
+        if count == 0 && (self.read != self.content.size || self.hasher.clone().finish() != self.content.digest) {
+            return Err(Error::refused(format!(
+                "{} changed since it was read, or is damaged",
+                self.content.file_name().display()
+            ))
+            .hint("if it lies in the store, remove that file; it will be made again"));
+        }
+        Ok(count)
     }
 }
 

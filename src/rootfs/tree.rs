@@ -526,9 +526,25 @@ fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// A path's folder and its last name.
+/// A path's folder and name. A `/` at its end, as folders have it in archives, is no empty name.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let end = path.iter().rposition(|b| *b != b'/').map_or(0, |last| last + 1);
+    let path = &path[..end];
     match path.iter().rposition(|b| *b == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (b"", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slash_at_the_end_is_no_name() {
+        assert_eq!(split(b"a/b/"), (&b"a"[..], &b"b"[..]));
+        assert_eq!(split(b"a//"), (&b""[..], &b"a"[..]));
+        assert_eq!(split(b"a"), (&b""[..], &b"a"[..]));
+        assert_eq!(split(b"/"), (&b""[..], &b""[..]));
     }
 }

@@ -16,6 +16,8 @@ use crate::error::{Error, IoContext, Result};
 
 const MOST_ENTRIES: usize = 100_000;
 const DOCUMENT_LIMIT: u64 = 4 << 20;
+/// Characters of an error of reading that are shown.
+const MESSAGE_LIMIT: usize = 160;
 /// Images of one archive, and names of all of them; more is not an archive that anybody made.
 const MOST_IMAGES: usize = 1000;
 
@@ -350,8 +352,12 @@ fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> 
     serde_json::from_slice(bytes).map_err(|error| Error::refused(format!("{name} of the archive: {error}")))
 }
 
+/// What is no tar has its first bytes in the message, whatever they are: they are shown as text, and not all of them.
 fn unreadable(error: io::Error) -> Error {
-    Error::refused(format!("the archive cannot be read: {error}"))
+    let text = error.to_string();
+    let is_text = |c: &char| !c.is_control() && *c != char::REPLACEMENT_CHARACTER;
+    let shown: String = text.chars().filter(is_text).take(MESSAGE_LIMIT).collect();
+    Error::refused(format!("the archive cannot be read: {shown}"))
 }
 
 #[cfg(test)]
@@ -381,6 +387,20 @@ mod tests {
     }
 
     /// Indexes that name the one before again and again: without a memory of what was seen, 10,000^3 images.
+    #[test]
+    fn a_file_that_is_no_archive_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let noise: Vec<u8> = (0..2000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let text = "kernel:\n  image: \"x\"\n".repeat(100);
+        for bytes in [noise.as_slice(), text.as_bytes()] {
+            let error = store.import(bytes, None, &|name| Some(name.to_owned())).unwrap_err();
+            let message = error.message();
+            assert!(message.len() < 400 && !message.contains(char::is_control), "{message:?}");
+            assert!(message.contains("cannot be read"), "{message:?}");
+        }
+    }
+
     #[test]
     fn what_indexes_name_often_is_looked_at_once() {
         let folder = tempfile::tempdir().unwrap();

@@ -130,7 +130,10 @@ fn status_2_is_for_wrong_use_and_wrong_blueprints() {
         place.build(arguments).with(2, words);
     }
     for (arguments, word) in [
-        (&["--compression", "zstd:40", "everything.yml"][..], "tip: compressions are none, gzip[:1-9] and zstd[:1-19]"),
+        (
+            &["--compression", "zstd:40", "everything.yml"][..],
+            "tip: compressions are none, gzip[:1-9], xz[:0-9] and zstd[:1-19]",
+        ),
         (&["--no-such-flag"], "unexpected argument"),
         (&["--size", "1X", "x.yml"], "a number of MiB"),
     ] {

@@ -100,7 +100,7 @@ fn an_initrd_holds_what_the_tar_holds() {
     let place = images::place();
     let expected = as_cpio(&of_tar(&place.build(&["-o", "-", "everything.yml"]).well().out));
     let microcode = images::microcode();
-    for compression in ["none", "gzip", "zstd"] {
+    for compression in ["none", "gzip", "xz", "zstd"] {
         let bytes = initrd(&place, compression);
         let rest = bytes.strip_prefix(microcode.as_slice()).expect("microcode stands first, as it is");
         let rest = rest.strip_prefix(&[0; 3]).expect("up to a multiple of four");

@@ -28,4 +28,5 @@ mod memory;
 mod messages;
 mod place;
 mod recipes;
+mod root_compression;
 mod snapshot;

@@ -4,55 +4,97 @@
 //! frame of the form that is written here, with nothing before or behind it, so that Linux reads what was compared. That
 //! takes a tenth of the time of compressing.
 //!
-//! Limits: only Zstandard, which is what outputs are made of; of the others nothing is taken. It does not show that the
-//! compressed bytes are the very ones that would be made here.
+//! Limits: it does not show that the compressed bytes are the very ones that would be made here.
+
+use std::io::Read;
+
+use flate2::{Decompress, FlushDecompress, Status};
+use lzma_rust2::XzReader;
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::Compression;
+use crate::formats::compress::xz;
 
-/// What looks through blocks, if there is anything to be looked through.
+/// What looks through blocks.
 pub(super) struct Foreign {
-    is_zstd: bool,
+    compression: Compression,
+    block_size: u32,
     /// Made when the first block comes.
     codec: Option<Codec>,
 }
 
 struct Codec {
-    inflater: zstd::bulk::Decompressor<'static>,
-    quick: zstd::bulk::Compressor<'static>,
+    inflater: Inflater,
+    quick: Compressor<'static>,
     buffer: Vec<u8>,
 }
 
+enum Inflater {
+    Gzip(Decompress),
+    Xz { dictionary: u32 },
+    Zstd(Decompressor<'static>),
+}
+
 impl Foreign {
-    pub(super) fn new(compression: Compression) -> Foreign {
-        Foreign { is_zstd: matches!(compression, Compression::Zstd(_)), codec: None }
+    pub(super) fn new(compression: Compression, block_size: u32) -> Foreign {
+        Foreign { compression, block_size, codec: None }
     }
 
     /// Whether `packed` is a block compressed; with none, whether the block does not get smaller.
     pub(super) fn is_right(&mut self, block: &[u8], packed: Option<&Vec<u8>>) -> bool {
-        if !self.is_zstd {
-            return false;
-        }
         if self.codec.is_none() {
-            let (Ok(inflater), Ok(quick)) = (zstd::bulk::Decompressor::new(), zstd::bulk::Compressor::new(1)) else {
-                return false;
-            };
-            self.codec = Some(Codec { inflater, quick, buffer: Vec::new() });
+            self.codec = Codec::new(self.compression, self.block_size);
         }
         let Some(Codec { inflater, quick, buffer }) = &mut self.codec else { return false };
         match packed {
             Some(packed) => {
                 // Not shorter than the block: then room for a block is room enough.
                 buffer.resize(block.len(), 0);
-                packed.len() < block.len()
-                    && is_plain_frame(packed)
-                    && inflater.decompress_to_buffer(packed, &mut buffer[..]).is_ok_and(|count| count == block.len())
-                    && buffer == block
+                packed.len() < block.len() && inflater.fills(packed, buffer) && buffer == block
             }
             // What the quickest level makes smaller, others do too.
             None => {
                 buffer.clear();
                 buffer.reserve(zstd::zstd_safe::compress_bound(block.len()));
                 quick.compress_to_buffer(block, buffer).is_ok_and(|count| count >= block.len())
+            }
+        }
+    }
+}
+
+impl Codec {
+    fn new(compression: Compression, block_size: u32) -> Option<Codec> {
+        let inflater = match compression {
+            Compression::None => return None,
+            Compression::Gzip(_) => Inflater::Gzip(Decompress::new(true)),
+            Compression::Xz => Inflater::Xz { dictionary: block_size },
+            Compression::Zstd(_) => Inflater::Zstd(Decompressor::new().ok()?),
+        };
+        Some(Codec { inflater, quick: Compressor::new(1).ok()?, buffer: Vec::new() })
+    }
+}
+
+impl Inflater {
+    /// Whether `packed` is one frame of the form that is written here, and inflates to as many bytes as `out` has.
+    fn fills(&mut self, packed: &[u8], out: &mut [u8]) -> bool {
+        match self {
+            Inflater::Gzip(state) => {
+                state.reset(true);
+                // A window of 32 KiB and no dictionary (RFC 1950, section 2.2).
+                matches!(packed, [0x78, flags, ..] if flags & 0x20 == 0)
+                    && matches!(state.decompress(packed, out, FlushDecompress::Finish), Ok(Status::StreamEnd))
+                    && state.total_in() == packed.len() as u64
+                    && state.total_out() == out.len() as u64
+            }
+            Inflater::Xz { dictionary } => {
+                let mut reader = XzReader::new(packed, false);
+                xz::is_plain_bytes(*dictionary, packed)
+                    && reader.read_exact(out).is_ok()
+                    && matches!(reader.read(&mut [0]), Ok(0))
+                    && reader.into_inner().is_empty()
+            }
+            Inflater::Zstd(state) => {
+                is_plain_frame(packed) && state.decompress_to_buffer(packed, out).is_ok_and(|count| count == out.len())
             }
         }
     }
@@ -75,40 +117,57 @@ fn is_plain_frame(packed: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::squashfs::compression::Encoder;
+
+    const BLOCK: u32 = 256 << 10;
+
+    fn noise() -> Vec<u8> {
+        let mut state = 1u64;
+        let bytes = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        });
+        bytes.take(5000).collect()
+    }
 
     #[test]
     fn only_one_frame_of_the_same_is_right() {
         let block: Vec<u8> = (0..60_000u32).flat_map(|n| (n / 9 % 200).to_le_bytes()).collect();
-        let mut foreign = Foreign::new(Compression::default());
-        let made = zstd::bulk::compress(&block, 9).unwrap();
-        assert!(foreign.is_right(&block, Some(&made)));
         let mut other = block.clone();
         other[77] ^= 1;
-        let skipped = b"\x50\x2a\x4d\x18\x01\0\0\0x".to_vec();
-        for wrong in [
-            zstd::bulk::compress(&other, 9).unwrap(),
-            zstd::bulk::compress(&block[1..], 9).unwrap(),
-            [made.clone(), zstd::bulk::compress(b"", 9).unwrap()].concat(),
-            [made.clone(), skipped.clone()].concat(),
-            [skipped, made.clone()].concat(),
-            made[..made.len() - 1].to_vec(),
-            [made.clone(), vec![0]].concat(),
-            // A stream has a window of its own, for which the kernel has no room.
-            zstd::encode_all(block.as_slice(), 19).unwrap(),
-            block.clone(),
-            Vec::new(),
-        ] {
-            assert!(!foreign.is_right(&block, Some(&wrong)));
+        for compression in [Compression::default(), Compression::GZIP, Compression::Xz] {
+            let packed = |block: &[u8], size: u32| {
+                let mut out = Vec::new();
+                Encoder::new(compression, size as usize).unwrap().encode(block, &mut out).unwrap();
+                out
+            };
+            let mut foreign = Foreign::new(compression, BLOCK);
+            let made = packed(&block, BLOCK);
+            assert!(foreign.is_right(&block, Some(&made)), "{compression}");
+            let skipped = b"\x50\x2a\x4d\x18\x01\0\0\0x".to_vec();
+            let mut wrong = vec![
+                packed(&other, BLOCK),
+                packed(&block[1..], BLOCK),
+                [made.clone(), made.clone()].concat(),
+                [made.clone(), skipped.clone()].concat(),
+                [skipped, made.clone()].concat(),
+                made[..made.len() - 1].to_vec(),
+                [made.clone(), vec![0]].concat(),
+                block.clone(),
+                Vec::new(),
+            ];
+            match compression {
+                // A stream has a window of its own, for which the kernel has no room.
+                Compression::Zstd(_) => wrong.push(zstd::encode_all(block.as_slice(), 19).unwrap()),
+                Compression::Xz => wrong.push(packed(&block, 2 * BLOCK)),
+                _ => {}
+            }
+            for (number, wrong) in wrong.into_iter().enumerate() {
+                assert!(!foreign.is_right(&block, Some(&wrong)), "{compression} {number}");
+            }
+            assert!(!foreign.is_right(&block, None), "it does get smaller");
+            assert!(foreign.is_right(&noise(), None));
         }
-        assert!(!foreign.is_right(&block, None), "it does get smaller");
-        let mut state = 1u64;
-        let noise: Vec<u8> = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 56) as u8
-        })
-        .take(5000)
-        .collect();
-        assert!(foreign.is_right(&noise, None));
-        assert!(!Foreign::new(Compression::Xz).is_right(&noise, None));
+        assert!(!Foreign::new(Compression::None, BLOCK).is_right(&noise(), None));
     }
 }

@@ -82,7 +82,7 @@ impl<T> Pipeline<T> {
             let encoder = Encoder::new(options.compression, block_size).map_err(failed)?;
             // Another version of a compressor gives other bytes, and pieces may come from another machine.
             let name = format!("{} {block_size} {}", options.compression, options.compression.version());
-            let foreign = Foreign::new(options.compression);
+            let foreign = Foreign::new(options.compression, options.block_size);
             scope.spawn(move || work(&queue, &mut Worker { encoder, foreign, pieces, name }));
         }
         Ok(Pipeline { jobs, waiting: VecDeque::new(), limit, buffer_size, spare: Vec::new() })
