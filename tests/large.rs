@@ -43,8 +43,8 @@ impl Large {
     fn of_six_gibibytes(root: &str) -> Large {
         let reader = format!(
             "root: {root}\nonboot:\n  - name: end\n    image: \"@pkg:{}/components/getty\"\n    \
-             command: [/bin/busybox, dd, if=/large, bs=1M, skip={}, status=none]\n    capabilities: []\n    \
-             binds: [\"/large:/large:ro\"]\n    devices: []\n    net: new\n    pid: new\n    readonly: true\n",
+             command: [/bin/busybox, dd, if=/hostroot/large, bs=1M, skip={}, status=none]\n    capabilities: []\n    \
+             binds: [\"/:/hostroot:ro\"]\n    devices: []\n    net: new\n    pid: new\n    readonly: true\n",
             env!("CARGO_MANIFEST_DIR"),
             SIZE >> 20
         );
