@@ -283,7 +283,7 @@ fn a_card_for_raspberry_pis() {
     let volume = part(&card, 1 << 20);
     judge("fsck.fat", ["-n", text(&volume)]);
     let list = judge("tar", ["-tf", text(&archive)]).unwrap();
-    for file in ["bootcode.bin", "start.elf", "start4.elf", "fixup.dat", "bcm2711-rpi-4-b.dtb", "config.txt"] {
+    for file in ["bootcode.bin", "start.elf", "start4.elf", "fixup.dat", "bcm2711-rpi-4-b.dtb", "bcm2712-rpi-5-b.dtb", "config.txt"] {
         assert!(list.lines().any(|line| line == file), "{file}: {list}");
     }
     if judge("mcopy", ["-n", "-i", text(&volume), "::*", text(dir.path())]).is_none() {

@@ -99,7 +99,7 @@ fn files(system: &System, options: &Options<'_>) -> Result<Vec<Named>> {
     let mut files = content_of(&system.tree, DEVICE_TREES);
     if !files.iter().any(|(name, _)| name.ends_with(".dtb")) {
         return Err(Error::usage(format!("the kernel has no device trees of Raspberry Pis ({DEVICE_TREES}/*.dtb)"))
-            .hint("use @pkg:../kernels/6.1-generic, which has those of the Pi 3 and 4"));
+            .hint("use @pkg:../kernels/6.12-generic, which has those of the Pi 3, 4 and 5"));
     }
     let firmware = content_of(&options.component(FIRMWARE, system.arch)?, FIRMWARE_FOLDER);
     if !firmware.iter().any(|(name, _)| name.starts_with("start")) {
