@@ -231,6 +231,30 @@ fn file_systems_alone_are_roots() {
     }
 }
 
+/// Whatever an initrd or a root is compressed with, Debian's kernel reads it.
+#[test]
+fn every_compression_boots() {
+    for compression in ["none", "gzip", "xz"] {
+        let dir = tempfile::tempdir().unwrap();
+        let common = ["build", "--arch", "amd64", "--dir", text(dir.path()), "--name", "m"];
+        let more = ["--compression", compression, "blueprints/minimal.yml"];
+        moby(common.iter().chain(&more)).succeeded();
+        boots("amd64", &dir.path().join("m"), &[]);
+    }
+    for (format, image, kind, compression) in [
+        ("kernel+squashfs", "m", "squashfs", "gzip"),
+        ("raw-bios", "m-bios.img", "squashfs", "xz"),
+        ("raw-efi", "m-efi.img", "erofs", "none"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root.yml");
+        fs::write(&root, format!("root: {{type: {kind}, compression: {compression}}}\n")).unwrap();
+        let common = ["build", "--arch", "amd64", "--dir", text(dir.path()), "--name", "m"];
+        moby(common.iter().chain(&["--format", format, "blueprints/minimal.yml", text(&root)])).succeeded();
+        boots("amd64", &dir.path().join(image), &[]);
+    }
+}
+
 /// Sticks by USB, as `dd` writes them, by both kinds of firmware. The root of the CD stays on the stick, so its kernel is
 /// one with USB; the disk's is in memory.
 #[test]
@@ -283,7 +307,15 @@ fn a_card_for_raspberry_pis() {
     let volume = part(&card, 1 << 20);
     judge("fsck.fat", ["-n", text(&volume)]);
     let list = judge("tar", ["-tf", text(&archive)]).unwrap();
-    for file in ["bootcode.bin", "start.elf", "start4.elf", "fixup.dat", "bcm2711-rpi-4-b.dtb", "bcm2712-rpi-5-b.dtb", "config.txt"] {
+    for file in [
+        "bootcode.bin",
+        "start.elf",
+        "start4.elf",
+        "fixup.dat",
+        "bcm2711-rpi-4-b.dtb",
+        "bcm2712-rpi-5-b.dtb",
+        "config.txt",
+    ] {
         assert!(list.lines().any(|line| line == file), "{file}: {list}");
     }
     if judge("mcopy", ["-n", "-i", text(&volume), "::*", text(dir.path())]).is_none() {
