@@ -90,8 +90,8 @@ fn root_and_disk(blueprint: &Blueprint, diagnostics: &mut Diagnostics) {
         let (word, kind) = (compression.value.word(), root.kind().word());
         let message = format!("a root of `type: {kind}` has no compression `{word}`");
         let help = match root.kind() {
-            RootType::Erofs => "`erofs` has `lz4` and `none`; or choose `type: squashfs`",
-            _ => "`squashfs` has `zstd`, `gzip`, `xz` and `none`; or choose `type: erofs`",
+            RootType::Erofs => "`erofs` has `default`, `lz4` and `none`; or choose `type: squashfs`",
+            _ => "`squashfs` has `default`, `zstd`, `gzip`, `xz` and `none`; or choose `type: erofs`",
         };
         mistake(&compression.place, &message, help);
     }

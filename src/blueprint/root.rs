@@ -43,7 +43,7 @@ pub enum RootCompression {
     None,
     /// LZ4, of EROFS.
     Lz4,
-    /// zlib, of squashfs: the one that every kernel with squashfs reads.
+    /// zlib, of squashfs: the one that kernels with squashfs read longest.
     Gzip,
     /// xz, of squashfs: the smallest, and the slowest to read.
     Xz,
@@ -185,11 +185,16 @@ impl Decoder<'_, '_> {
         if root.kind.as_ref().is_some_and(|kind| kind.value == RootType::Initrd) {
             let verity = root.verity.as_ref().is_some_and(|verity| verity.value);
             let signature = root.signature.as_ref().is_some_and(|value| value.value == RootSignature::Required);
-            for (key, wrong) in [("verity", verity), ("signature", signature)] {
+            let compression = root.compression.as_ref().is_some_and(|said| said.value != RootCompression::Default);
+            let other = "choose `type: erofs`, or remove the key";
+            let of_initrd = "remove the key; what an initrd is compressed with, `moby build --compression` says";
+            for (key, wrong, help) in
+                [("verity", verity, other), ("signature", signature, other), ("compression", compression, of_initrd)]
+            {
                 if let Some(node) = fields.key(key).filter(|_| wrong) {
                     let message = format!("`{key}` is for a root on a disk, and `type: initrd` is none");
                     let diagnostic = self.place(node).mistake(message);
-                    self.push(diagnostic.help("choose `type: erofs`, or remove the key"));
+                    self.push(diagnostic.help(help));
                 }
             }
         }

@@ -115,7 +115,12 @@ fn jobs(parts: &[Part<'_>]) -> Vec<Range<usize>> {
 fn read(parts: &[Part<'_>], mut chunks: Chunks<'_>) -> Result<()> {
     let mut position = parts.first().map_or(0, |part| part.position);
     for part in parts {
-        Sequential::new(&mut chunks).zeros_to(part.position - position)?;
+        let Some(gap) = part.position.checked_sub(position) else {
+            let message =
+                format!("a part of an image starts at byte {}, and another ends at {position}", part.position);
+            return Err(Error::failed(message));
+        };
+        Sequential::new(&mut chunks).zeros_to(gap)?;
         position = part.end();
         match part.source.content() {
             Some(content) => chunks.content(content)?,
@@ -297,10 +302,13 @@ mod tests {
 
     #[test]
     fn places_that_overlap_are_refused() {
-        let mut sources = sources();
-        sources[4].0 -= 200;
-        for threads in [1, 4] {
-            assert!(with_threads(threads, &sources).is_err());
+        // The first begins a job; the second is in the middle of one.
+        for overlapping in [4, 1000] {
+            let mut sources = sources();
+            sources[overlapping].0 -= 200;
+            for threads in [1, 4] {
+                assert!(with_threads(threads, &sources).is_err(), "{overlapping}");
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::formats::disk::Output;
 use crate::formats::iso9660::{BootImage, Hybrid, Iso, Options as IsoOptions};
 use crate::formats::source::Source;
-use crate::rootfs::stage1::{Purpose, RootKind};
+use crate::rootfs::stage1::{Purpose, RootKind, Storage};
 use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree};
 use crate::store::Digest;
 
@@ -124,7 +124,7 @@ pub fn write_with_kernel(system: &System, target: &Target, options: &Options<'_>
 
 /// What is unpacked to memory: a system whose only task is to find the root.
 fn finder(system: &System, options: &Options<'_>) -> Result<System> {
-    let purpose = Purpose { root: RootKind::Iso9660, verity: false, container: None };
+    let purpose = Purpose { root: RootKind::Iso9660, storage: Storage::Plain, verity: false, container: None };
     Ok(System { tree: finder::initramfs(system, &purpose, options)?, ..system.clone() })
 }
 

@@ -15,7 +15,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::formats::source::Joined;
 use crate::formats::verity::Hashes;
 use crate::formats::{erofs, squashfs};
-use crate::rootfs::stage1::{Purpose, RootKind};
+use crate::rootfs::stage1::{Purpose, RootKind, Storage};
 use crate::rootfs::{Tree, write_error};
 
 /// Squashfs has no identifier, so the disk goes by the name that the first virtio disk has.
@@ -45,6 +45,23 @@ impl FileSystem {
             FileSystem::Erofs => RootType::Erofs,
         };
         root.map_or(RootCompression::Default, |root| root.compression_of(kind))
+    }
+
+    /// What the initramfs must be able to do for it.
+    pub fn purpose(self, root: Option<&Root>) -> Purpose {
+        let (kind, usual) = match self {
+            FileSystem::Squashfs => (RootKind::Squashfs, Storage::Zstd),
+            FileSystem::Erofs => (RootKind::Erofs, Storage::Lz4),
+        };
+        let storage = match self.compression(root) {
+            RootCompression::Default => usual,
+            RootCompression::None => Storage::Plain,
+            RootCompression::Lz4 => Storage::Lz4,
+            RootCompression::Gzip => Storage::Gzip,
+            RootCompression::Xz => Storage::Xz,
+            RootCompression::Zstd => Storage::Zstd,
+        };
+        Purpose { root: kind, storage, verity: root.is_some_and(Root::verity), container: None }
     }
 }
 
@@ -82,12 +99,7 @@ pub fn write_with_kernel(
         let names = [&kernel_name, &initrd_name, &cmdline_name, &root_name];
         return write_with_hash_tree(file_system, root, names, system, options);
     }
-    let root = match file_system {
-        FileSystem::Squashfs => RootKind::Squashfs,
-        FileSystem::Erofs => RootKind::Erofs,
-    };
-    let purpose = Purpose { root, verity: false, container: None };
-    let initramfs = System { tree: finder::initramfs(system, &purpose, options)?, ..system.clone() };
+    let initramfs = System { tree: finder::initramfs(system, &file_system.purpose(None), options)?, ..system.clone() };
 
     let mut tree = system.tree.clone();
     tree.remove(b"boot");

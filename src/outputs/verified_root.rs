@@ -22,7 +22,6 @@ use crate::formats::gpt::{self, Guid};
 use crate::formats::qcow2::Placed;
 use crate::formats::source::{FilePart, Sequential, Source};
 use crate::formats::verity::{self, Hashes, Verity};
-use crate::rootfs::stage1::{Purpose, RootKind};
 use crate::rootfs::{Content, Inode, Kind, Meta, Origin, Tree, write_error};
 use crate::secure_boot::signing::Signing;
 use crate::store::{Digest, Hasher, Store};
@@ -124,14 +123,9 @@ impl<'a, 'o> Unwritten<'a, 'o> {
         options: &'a Options<'o>,
     ) -> Result<Unwritten<'a, 'o>> {
         let kernel = uki::kernel(system)?;
-        let kind = match file_system {
-            FileSystem::Erofs => RootKind::Erofs,
-            FileSystem::Squashfs => RootKind::Squashfs,
-        };
         check_words(&kernel.cmdline, root.verity())?;
-        let purpose = Purpose { root: kind, verity: root.verity(), container: None };
         let signing = check_signature(root, kernel, options)?;
-        let initramfs = finder::initramfs(system, &purpose, options)?;
+        let initramfs = finder::initramfs(system, &file_system.purpose(Some(root)), options)?;
         Ok(Unwritten { file_system, root, system, options, signing, initramfs })
     }
 

@@ -525,8 +525,7 @@ fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".")
 }
 
-/// A path's folder and its last name.
-/// A path's folder and name. A `/` at its end, as folders have it in archives, is no empty name.
+/// A path's folder and its last name. A `/` at its end, as folders have it in archives, is no empty name.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let end = path.iter().rposition(|b| *b != b'/').map_or(0, |last| last + 1);
     let path = &path[..end];

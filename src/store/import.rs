@@ -386,7 +386,6 @@ mod tests {
         put(store, &index, media_type::INDEX)
     }
 
-    /// Indexes that name the one before again and again: without a memory of what was seen, 10,000^3 images.
     #[test]
     fn a_file_that_is_no_archive_is_not_shown() {
         let folder = tempfile::tempdir().unwrap();
@@ -401,6 +400,7 @@ mod tests {
         }
     }
 
+    /// Indexes that name the one before again and again: without a memory of what was seen, 10,000^3 images.
     #[test]
     fn what_indexes_name_often_is_looked_at_once() {
         let folder = tempfile::tempdir().unwrap();

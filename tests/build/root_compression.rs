@@ -26,8 +26,9 @@ fn squashfs_is_compressed_as_the_blueprint_says() {
         ("root: {type: squashfs, compression: xz}\n", "xz"),
         ("root: {type: squashfs, compression: zstd}\n", "zstd"),
         ("root: {type: squashfs, compression: none}\n", "gzip"),
-        // Of another file system, which this format is not.
+        // Of another file system, which this format is not; that nothing is to be compressed counts for all.
         ("root: {type: erofs, compression: lz4}\n", "zstd"),
+        ("root: {type: erofs, compression: none}\n", "gzip"),
     ] {
         place.write("at.yml", format!("{everything}{said}"));
         place.build(&["-f", "squashfs", "at.yml"]).well();

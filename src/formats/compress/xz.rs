@@ -12,9 +12,11 @@ pub const DICTIONARY: u32 = 1 << 20;
 /// KiB that a reader of such a stream takes: the dictionary, and 104 more.
 const READER_MEMORY: u32 = (DICTIONARY >> 10) + 512;
 /// Bytes of the stream's header (section 2.1.1) and of the block's, with one filter and no sizes (section 3.1).
-const HEADERS: usize = 24;
-/// Bytes of the stream's footer (section 2.1.2).
-const FOOTER: u64 = 12;
+const HEADERS: u64 = 24;
+/// Bytes of the block's header.
+const BLOCK_HEADER: u64 = 12;
+/// Bytes of the block's check.
+const CHECK: u64 = 4;
 
 /// A preset from 0 to 9, with a dictionary of its own size.
 pub fn options(preset: u32, dictionary: u32) -> XzOptions {
@@ -34,27 +36,82 @@ pub fn reader<R: io::Read>(input: R) -> XzReader<R> {
     XzReader::new_mem_limit(input, false, READER_MEMORY)
 }
 
-/// Whether `size` bytes have the form of a stream that is written here: its headers, with this dictionary, and one block.
-/// `read` fills a buffer from a position on. What is in the block and the checksums are for a reader to find wrong.
+/// Whether `size` bytes are a stream of the form that is written here: its headers, with this dictionary, one block, and
+/// behind it what such a block has to have there. `read` fills a buffer from a position on. What is in the block and its
+/// checksum are for a reader to find wrong; but readers differ in what else they look at, and Linux looks at all of it.
 pub fn is_plain(dictionary: u32, size: u64, read: impl Fn(&mut [u8], u64) -> io::Result<()>) -> io::Result<bool> {
     let mut own = XzWriter::new(Vec::new(), options(0, dictionary))?;
     own.write_all(b"x")?;
     let own = own.finish()?;
-    if size < HEADERS as u64 + FOOTER {
+    let mut headers = [0; HEADERS as usize];
+    if size < HEADERS {
         return Ok(false);
     }
-    let mut headers = [0; HEADERS];
     read(&mut headers, 0)?;
-    let mut footer = [0; FOOTER as usize];
-    read(&mut footer, size - FOOTER)?;
-    // CRC32, the size of the index in groups of four bytes less one, flags, "YZ".
-    let [_, _, _, _, a, b, c, d, ..] = footer;
-    let index = (u64::from(u32::from_le_bytes([a, b, c, d])) + 1) * 4;
-    let Some(start) = size.checked_sub(FOOTER + index) else { return Ok(false) };
-    // The index starts with a zero and the number of blocks (section 4.2).
-    let mut blocks = [0; 2];
-    read(&mut blocks, start)?;
-    Ok(own.starts_with(&headers) && blocks == [0, 1])
+    let Some((packed, unpacked)) = block(size, &read)? else { return Ok(false) };
+    let end = HEADERS + packed;
+    let padding = end.next_multiple_of(4) - end;
+    let tail = tail(BLOCK_HEADER + packed + CHECK, unpacked);
+    let start = end + padding + CHECK;
+    if !own.starts_with(&headers) || size != start + tail.len() as u64 {
+        return Ok(false);
+    }
+    let mut found = vec![0; tail.len()];
+    read(&mut found, start)?;
+    let mut zeros = [0; 3];
+    let zeros = zeros.get_mut(..padding as usize).unwrap_or_default();
+    read(zeros, end)?;
+    Ok(found == tail && zeros.iter().all(|byte| *byte == 0))
+}
+
+/// Goes through the chunks of a block's LZMA2 data (xz's doc/lzma2 and lib/xz/xz_dec_lzma2.c tell their headers). Returns
+/// the bytes that they take and those that come out of them, or nothing if they do not end within `size`.
+fn block(size: u64, read: impl Fn(&mut [u8], u64) -> io::Result<()>) -> io::Result<Option<(u64, u64)>> {
+    let (mut at, mut unpacked) = (HEADERS, 0);
+    loop {
+        let mut header = [0; 6];
+        let there = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX).min(header.len());
+        read(header.get_mut(..there).unwrap_or_default(), at)?;
+        let [control, a, b, c, d, _] = header;
+        let number = |high: u8, low: u8| u64::from(u16::from_be_bytes([high, low])) + 1;
+        let (skipped, given) = match control {
+            _ if there == 0 => return Ok(None),
+            0 => return Ok(Some((at + 1 - HEADERS, unpacked))),
+            // Bytes as they are.
+            1 | 2 => (3 + number(a, b), number(a, b)),
+            3..0x80 => return Ok(None),
+            // Five bits of the size are in the control byte; new properties are one byte more.
+            _ => {
+                let properties = u64::from(control >= 0xc0);
+                (5 + properties + number(c, d), (u64::from(control & 0x1f) << 16) + number(a, b))
+            }
+        };
+        at += skipped;
+        unpacked += given;
+    }
+}
+
+/// Index and footer of a stream of one block (sections 4 and 2.1.2).
+fn tail(unpadded: u64, unpacked: u64) -> Vec<u8> {
+    let mut index = vec![0, 1];
+    for mut number in [unpadded, unpacked] {
+        while number >= 0x80 {
+            index.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        index.push(number as u8);
+    }
+    index.resize(index.len().next_multiple_of(4), 0);
+    let checked = |bytes: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum().to_le_bytes()
+    };
+    let mut footer = (index.len() as u32 / 4).to_le_bytes().to_vec();
+    index.extend(checked(&index));
+    // The flags of the stream's header: CRC32.
+    footer.extend([0, 1]);
+    [index, checked(&footer).to_vec(), footer, b"YZ".to_vec()].concat()
 }
 
 /// The same of bytes in memory.
@@ -107,6 +164,26 @@ mod tests {
             Vec::new(),
         ] {
             assert!(!is_plain_bytes(DICTIONARY, &other));
+        }
+        let made = with(&|_| ());
+        let size = made.len();
+        // An index that tells other sizes, with its checksum made good, and one byte more of padding.
+        let number = |at: usize| u32::from_le_bytes(made[at..at + 4].try_into().unwrap());
+        let index = (number(size - 8) as usize + 1) * 4;
+        let block = &made[..size - 12 - index];
+        for (unpadded, unpacked) in [(0, 1), (1, 0), (4, 0)] {
+            let (packed, plain) = super::block(size as u64, |out: &mut [u8], at| {
+                let at = at as usize;
+                out.copy_from_slice(&made[at..at + out.len()]);
+                Ok(())
+            })
+            .unwrap()
+            .unwrap();
+            assert_eq!(plain, content.len() as u64);
+            let right = [block, &tail(BLOCK_HEADER + packed + CHECK, plain)].concat();
+            assert!(right == made && is_plain_bytes(DICTIONARY, &right));
+            let wrong = [block, &tail(BLOCK_HEADER + packed + CHECK + unpadded, plain + unpacked)].concat();
+            assert!(!is_plain_bytes(DICTIONARY, &wrong));
         }
         let large = with(&|options| options.lzma_options.dict_size = 64 << 20);
         assert!(reader(large.as_slice()).read_to_end(&mut Vec::new()).is_err());

@@ -13,6 +13,7 @@ use lzma_rust2::XzReader;
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::Compression;
+use super::compression::Encoder;
 use crate::formats::compress::xz;
 
 /// What looks through blocks.
@@ -26,6 +27,7 @@ pub(super) struct Foreign {
 struct Codec {
     inflater: Inflater,
     quick: Compressor<'static>,
+    encoder: Encoder,
     buffer: Vec<u8>,
 }
 
@@ -45,18 +47,20 @@ impl Foreign {
         if self.codec.is_none() {
             self.codec = Codec::new(self.compression, self.block_size);
         }
-        let Some(Codec { inflater, quick, buffer }) = &mut self.codec else { return false };
+        let Some(Codec { inflater, quick, encoder, buffer }) = &mut self.codec else { return false };
         match packed {
             Some(packed) => {
                 // Not shorter than the block: then room for a block is room enough.
                 buffer.resize(block.len(), 0);
                 packed.len() < block.len() && inflater.fills(packed, buffer) && buffer == block
             }
-            // What the quickest level makes smaller, others do too.
+            // What Zstandard's quickest level makes no smaller, nothing does; what it does make smaller is tried, for others
+            // have larger frames and shorter windows.
             None => {
                 buffer.clear();
                 buffer.reserve(zstd::zstd_safe::compress_bound(block.len()));
                 quick.compress_to_buffer(block, buffer).is_ok_and(|count| count >= block.len())
+                    || encoder.encode(block, buffer).is_ok_and(|smaller| !smaller)
             }
         }
     }
@@ -70,7 +74,8 @@ impl Codec {
             Compression::Xz => Inflater::Xz { dictionary: block_size },
             Compression::Zstd(_) => Inflater::Zstd(Decompressor::new().ok()?),
         };
-        Some(Codec { inflater, quick: Compressor::new(1).ok()?, buffer: Vec::new() })
+        let encoder = Encoder::new(compression, block_size as usize).ok()?;
+        Some(Codec { inflater, quick: Compressor::new(1).ok()?, encoder, buffer: Vec::new() })
     }
 }
 
@@ -117,7 +122,6 @@ fn is_plain_frame(packed: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::squashfs::compression::Encoder;
 
     const BLOCK: u32 = 256 << 10;
 
@@ -167,6 +171,14 @@ mod tests {
             }
             assert!(!foreign.is_right(&block, None), "it does get smaller");
             assert!(foreign.is_right(&noise(), None));
+        }
+        // What only Zstandard makes smaller: xz has frames of more bytes than this.
+        let short = b"so short, so short, so short, so short, so short, so short".to_vec();
+        for (compression, is_smaller) in [(Compression::default(), true), (Compression::Xz, false)] {
+            let mut out = Vec::new();
+            let smaller = Encoder::new(compression, BLOCK as usize).unwrap().encode(&short, &mut out).unwrap();
+            assert_eq!(smaller, is_smaller, "{compression}");
+            assert_eq!(Foreign::new(compression, BLOCK).is_right(&short, None), !is_smaller, "{compression}");
         }
         assert!(!Foreign::new(Compression::None, BLOCK).is_right(&noise(), None));
     }

@@ -3,14 +3,29 @@
 
 use super::drivers::Needed;
 use super::selection::needed;
-use super::{Purpose, RootKind};
+use super::{Purpose, RootKind, Storage};
 use crate::error::{Error, Result};
 
-/// How the images that are written here are compressed.
 const EROFS_ZIP: Needed =
-    Needed { module: "erofs", option: "CONFIG_EROFS_FS_ZIP", instead: "choose root: {type: squashfs}" };
+    Needed { module: "erofs", option: "CONFIG_EROFS_FS_ZIP", instead: "choose root: {compression: none}" };
+const SQUASHFS_ZLIB: Needed =
+    Needed { module: "squashfs", option: "CONFIG_SQUASHFS_ZLIB", instead: "choose root: {compression: zstd}" };
+const SQUASHFS_XZ: Needed =
+    Needed { module: "squashfs", option: "CONFIG_SQUASHFS_XZ", instead: "choose root: {compression: zstd}" };
 const SQUASHFS_ZSTD: Needed =
-    Needed { module: "squashfs", option: "CONFIG_SQUASHFS_ZSTD", instead: "choose root: {type: erofs}" };
+    Needed { module: "squashfs", option: "CONFIG_SQUASHFS_ZSTD", instead: "choose root: {compression: gzip}" };
+
+/// What a file system must be configured with to read files that are stored so.
+fn decompressor(purpose: &Purpose) -> Option<Needed> {
+    match (purpose.root, purpose.storage) {
+        (RootKind::Erofs, Storage::Plain) | (RootKind::Iso9660 | RootKind::Ext4, _) => None,
+        (RootKind::Erofs, _) => Some(EROFS_ZIP),
+        // Linux wants the decompressor that the superblock names, and there is no number for none: it says zlib.
+        (RootKind::Squashfs, Storage::Plain | Storage::Gzip) => Some(SQUASHFS_ZLIB),
+        (RootKind::Squashfs, Storage::Xz) => Some(SQUASHFS_XZ),
+        (RootKind::Squashfs, Storage::Zstd | Storage::Lz4) => Some(SQUASHFS_ZSTD),
+    }
+}
 
 /// Refuses a kernel whose configuration (lines `CONFIG_NAME=y` or `=m`) lacks what `purpose` needs. Options that are
 /// modules count only if the kernel's modules are at hand.
@@ -21,12 +36,7 @@ pub fn check_configuration(configuration: &[u8], with_modules: bool, purpose: &P
             Some(value.trim_ascii_end())
         })
     };
-    let compression = match purpose.root {
-        RootKind::Erofs => Some(EROFS_ZIP),
-        RootKind::Squashfs => Some(SQUASHFS_ZSTD),
-        RootKind::Iso9660 | RootKind::Ext4 => None,
-    };
-    for Needed { option, instead, .. } in needed(purpose).into_iter().chain(compression) {
+    for Needed { option, instead, .. } in needed(purpose).into_iter().chain(decompressor(purpose)) {
         let missing = match value(option) {
             Some(b"y") => continue,
             Some(b"m") if with_modules => continue,
@@ -45,7 +55,10 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let purpose = |root, verity| Purpose { root, verity, container: None };
+        let purpose = |root, verity| {
+            let storage = if root == RootKind::Erofs { Storage::Lz4 } else { Storage::Zstd };
+            Purpose { root, storage, verity, container: None }
+        };
         let debian = b"CONFIG_EROFS_FS=m\nCONFIG_EROFS_FS_ZIP=y\nCONFIG_BLK_DEV_DM=m\nCONFIG_DM_VERITY=m\n";
         let erofs = purpose(RootKind::Erofs, true);
         assert!(check_configuration(debian, true, &erofs).is_ok());
@@ -61,5 +74,29 @@ mod tests {
         assert!(check_configuration(unverified, false, &purpose(RootKind::Squashfs, false)).is_ok());
         let error = check_configuration(unverified, false, &purpose(RootKind::Squashfs, true)).unwrap_err();
         assert_eq!(error.hint_text(), Some("set root: {verity: false}, or use a kernel with CONFIG_BLK_DEV_DM"));
+    }
+
+    #[test]
+    fn a_root_takes_the_decompressor_that_it_is_stored_with() {
+        let all = "CONFIG_EROFS_FS=y\nCONFIG_SQUASHFS=y\n";
+        for (root, storage, option) in [
+            (RootKind::Erofs, Storage::Plain, None),
+            (RootKind::Erofs, Storage::Lz4, Some("CONFIG_EROFS_FS_ZIP")),
+            (RootKind::Squashfs, Storage::Plain, Some("CONFIG_SQUASHFS_ZLIB")),
+            (RootKind::Squashfs, Storage::Gzip, Some("CONFIG_SQUASHFS_ZLIB")),
+            (RootKind::Squashfs, Storage::Xz, Some("CONFIG_SQUASHFS_XZ")),
+            (RootKind::Squashfs, Storage::Zstd, Some("CONFIG_SQUASHFS_ZSTD")),
+        ] {
+            let purpose = Purpose { root, storage, verity: false, container: None };
+            let found = check_configuration(all.as_bytes(), false, &purpose);
+            let Some(option) = option else {
+                assert!(found.is_ok());
+                continue;
+            };
+            let error = found.unwrap_err();
+            assert!(error.message().contains(&format!("takes {option},")), "{error}");
+            let with = format!("{all}{option}=y\n");
+            assert!(check_configuration(with.as_bytes(), false, &purpose).is_ok());
+        }
     }
 }

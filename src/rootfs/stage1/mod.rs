@@ -30,6 +30,21 @@ pub enum RootKind {
     Ext4,
 }
 
+/// How the files of a root are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// As they are.
+    Plain,
+    /// LZ4.
+    Lz4,
+    /// zlib.
+    Gzip,
+    /// xz.
+    Xz,
+    /// Zstandard.
+    Zstd,
+}
+
 /// The file system that holds the root as a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
@@ -44,6 +59,8 @@ pub enum Container {
 pub struct Purpose {
     /// Mount this.
     pub root: RootKind,
+    /// Read its files.
+    pub storage: Storage,
     /// Verify it with dm-verity.
     pub verity: bool,
     /// Find it as a file in another file system (`moby.root.file=`).

@@ -40,7 +40,7 @@ fn stage1() -> Tree {
     tree(&[("init", "program")])
 }
 
-const EROFS: Purpose = Purpose { root: RootKind::Erofs, verity: true, container: None };
+const EROFS: Purpose = Purpose { root: RootKind::Erofs, storage: Storage::Lz4, verity: true, container: None };
 
 fn text(tree: &Tree, path: &str) -> String {
     match &tree.inode(tree.lookup(path.as_bytes()).unwrap()).kind {
@@ -73,13 +73,14 @@ fn takes_what_is_needed_and_no_more() {
 
 #[test]
 fn a_kernel_that_cannot_is_refused() {
-    let purpose = Purpose { root: RootKind::Squashfs, verity: false, container: None };
+    let purpose = Purpose { root: RootKind::Squashfs, storage: Storage::Zstd, verity: false, container: None };
     let error = initramfs(&stage1(), &kernel(), &purpose, 0).unwrap_err();
     assert_eq!(error.message(), "the kernel 6.1.0 has no squashfs, neither as a module nor built in (CONFIG_SQUASHFS)");
     assert_eq!(error.hint_text(), Some("choose root: {type: erofs}, or use a kernel with CONFIG_SQUASHFS"));
-    let purpose = Purpose { root: RootKind::Ext4, verity: false, container: Some(Container::Vfat) };
+    let purpose =
+        Purpose { root: RootKind::Ext4, storage: Storage::Plain, verity: false, container: Some(Container::Vfat) };
     assert!(initramfs(&stage1(), &kernel(), &purpose, 0).unwrap_err().message().contains("CONFIG_VFAT_FS"));
-    let purpose = Purpose { root: RootKind::Ext4, verity: false, container: None };
+    let purpose = Purpose { root: RootKind::Ext4, storage: Storage::Plain, verity: false, container: None };
     let made = initramfs(&stage1(), &kernel(), &purpose, 0).unwrap();
     assert_eq!(made.summary.built_in, ["ext4", "nvme"]);
 }
