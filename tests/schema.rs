@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 /// Mistakes that the reader finds and a schema does not: what two values say together, what a text holds, what must be
 /// there once. Not being a YAML document at all is another matter: there is nothing to validate.
-const BEYOND_SCHEMA: [&str; 5] = ["disk-conflicts", "duplicate-names", "duplicates", "users", "volumes"];
+const BEYOND_SCHEMA: [&str; 6] =
+    ["disk-conflicts", "duplicate-names", "duplicates", "root-compression", "users", "volumes"];
 
 const JUDGE: &str = r#"
 import json, sys

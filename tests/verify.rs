@@ -26,7 +26,8 @@ static IMAGES: LazyLock<PathBuf> = LazyLock::new(|| {
         let words = ["build", "--locked", "--arch", "amd64", "--lock", lock, "--dir", to, "--name", name];
         moby(words.iter().chain(&["--format", formats, BLUEPRINT]).chain(more)).succeeded();
     };
-    build("kernel+initrd,tar,raw-efi,qcow2-efi,iso-bios,vhdx,ova", "minimal", &[]);
+    build("pxe,oci,tar,raw-efi,qcow2-efi,iso-bios,vhdx,ova", "minimal", &[]);
+    build("kernel+erofs", "beside", &[]);
     moby(["keys", "generate", dir.join("keys").to_str().unwrap(), "--force"]).succeeded();
     build("raw-efi", "signed", &[dir.join("root.yml").to_str().unwrap(), "--sign", dir.join("keys").to_str().unwrap()]);
     dir
@@ -44,6 +45,7 @@ fn what_was_built_is_reproduced() {
         ("minimal-kernel", "kernel+initrd"),
         ("minimal-initrd.img", "kernel+initrd"),
         ("minimal.tar", "tar"),
+        ("minimal-oci.tar", "oci"),
         ("minimal-efi.img", "raw-efi"),
         ("minimal-efi.qcow2", "qcow2-efi"),
         ("minimal.iso", "iso-bios"),
@@ -53,6 +55,18 @@ fn what_was_built_is_reproduced() {
         let found = verify(&IMAGES.join(file), &[]).succeeded();
         let expected = format!("({format}, amd64), sha256:");
         assert!(found.stdout.starts_with("reproduced: ") && found.stdout.contains(&expected), "{}", found.stdout);
+    }
+}
+
+/// What belongs to several formats is not taken for one of them.
+#[test]
+fn a_format_that_cannot_be_told_is_asked_for() {
+    for (file, format) in [("minimal.ipxe", "pxe"), ("beside-initrd.img", "kernel+erofs")] {
+        let asked = verify(&IMAGES.join(file), &[]);
+        assert_eq!(asked.status, Some(2), "{}", asked.stderr);
+        assert!(asked.stderr.contains("say --format"), "{}", asked.stderr);
+        let found = verify(&IMAGES.join(file), &["--format", format]).succeeded();
+        assert!(found.stdout.starts_with("reproduced: "), "{}", found.stdout);
     }
 }
 

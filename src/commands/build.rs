@@ -182,7 +182,7 @@ fn build(arguments: &BuildArguments, global: &Global, ui: &Ui, watched: &Watched
     formats.iter().try_for_each(|format| format.check_sources(&blueprint, arch))?;
     components.add_data(&mut blueprint)?;
     watch_sources(&blueprint, watched);
-    let target = target(arguments);
+    let target = target(arguments)?;
     let place = LockPlace::of(&inputs, arguments.lock.as_deref());
     let lock = place.read(&store)?;
     super::lock::check((&place, lock.as_ref()), &blueprint, &components, arch, arguments.locked, ui)?;
@@ -300,12 +300,12 @@ fn watch_sources(blueprint: &Blueprint, watched: &Watched) {
     }
 }
 
-fn target(arguments: &BuildArguments) -> Target {
-    match &arguments.output {
+fn target(arguments: &BuildArguments) -> Result<Target> {
+    Ok(match &arguments.output {
         Some(path) if path.as_os_str() == "-" => Target::Stdout,
-        Some(path) => Target::File(path.clone()),
+        Some(path) => Target::file(path)?,
         None => Target::Base(arguments.dir.join(name(arguments))),
-    }
+    })
 }
 
 /// Writes every format, and what is to be signed elsewhere. Gives the files of the last format. What was found damaged in
@@ -443,7 +443,7 @@ pub(super) fn build_time() -> Result<i64> {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    parse_size(text).ok_or_else(|| "a number of MiB, or one with M or G, is expected".to_owned())
+    parse_size(text).ok_or_else(|| "a number of MiB, or one with M, G or T, is expected".to_owned())
 }
 
 fn list() -> Result<i32> {

@@ -174,7 +174,7 @@ fn parsed<T: std::str::FromStr<Err = Error>>(text: &str) -> Result<T, String> {
 }
 
 fn memory(text: &str) -> Result<u64, String> {
-    let bytes = parse_size(text).ok_or("a number of MiB, or one with M or G, is expected")?;
+    let bytes = parse_size(text).ok_or("a number of MiB, or one with M, G or T, is expected")?;
     Ok(bytes >> 20)
 }
 

@@ -64,7 +64,7 @@ pub struct VerifyArguments {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    parse_size(text).ok_or_else(|| "a number of MiB, or one with M or G, is expected".to_owned())
+    parse_size(text).ok_or_else(|| "a number of MiB, or one with M, G or T, is expected".to_owned())
 }
 
 /// Runs the verb. The result is the exit status.
@@ -196,7 +196,8 @@ impl Rebuild<'_> {
         let locked = resolver.lock(blueprint)?;
         let decompress_kernel = arguments.decompress_kernel;
         let system = assemble(&locked, Assembling { store, ui, arch, time, decompress_kernel, input })?;
-        let name = origin.name.clone().filter(|name| is_plain(name)).unwrap_or_else(|| "image".to_owned());
+        let name = origin.name.clone().or_else(|| base_name(format, &arguments.image)).filter(|name| is_plain(name));
+        let name = name.unwrap_or_else(|| "image".to_owned());
         let target = Target::Base(folder.join(name));
         let compression = arguments.compression.or(origin.compression).unwrap_or_default();
         let asked = arguments.size.or(origin.size.filter(|_| format.is_disk()));
@@ -233,6 +234,12 @@ impl Rebuild<'_> {
                 .hint("name the blueprints: moby verify IMAGE --lock LOCK BLUEPRINT...")),
         }
     }
+}
+
+/// The base name that a file of a format has. Scripts of iPXE name the other files.
+fn base_name(format: Format, path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    format.description().suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).map(str::to_owned)
 }
 
 /// A name that stays in its folder.

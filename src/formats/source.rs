@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::formats::disk::ZEROS;
 use crate::rootfs::{Content, write_error};
 use crate::store::{Digest, Hasher};
 
@@ -174,12 +175,13 @@ impl<'a> Sequential<'a> {
 
     /// Writes zeros up to a position. Going back is an error of the plan.
     pub fn zeros_to(&mut self, position: u64) -> Result<()> {
-        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let mut left = position.checked_sub(self.position).ok_or_else(|| {
             Error::failed(format!("an image is at byte {} where byte {position} was to be written", self.position))
         })?;
         while left > 0 {
-            let count = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
+            // Up to a boundary first: whoever leaves out blocks of zeros then gets whole ones.
+            let room = ZEROS.len() - (self.position % ZEROS.len() as u64) as usize;
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(room);
             self.bytes(&ZEROS[..count])?;
             left -= count as u64;
         }

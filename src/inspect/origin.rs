@@ -86,7 +86,9 @@ fn format_of(kind: Kind, image: &Image, whole: &Part) -> Result<Option<Format>> 
         Kind::Gpt => named(if boots_by_bios(image)? { "raw" } else { "raw-efi" }),
         Kind::Mbr => named("raw-bios"),
         Kind::Uki => named("uki"),
-        Kind::Kernel | Kind::Initrd => named("kernel+initrd"),
+        Kind::Kernel => named("kernel+initrd"),
+        // An initramfs that only finds a root is that of several formats.
+        Kind::Initrd => named("kernel+initrd").filter(|_| whole.open().is_ok_and(|it| !finds_a_root(&it))),
         Kind::Squashfs | Kind::Erofs => {
             let opened = whole.open()?;
             let alone = has(&opened, "/boot/kernel") || !has(&opened, "/init") && !has(&opened, "/sbin/init");
@@ -102,6 +104,7 @@ fn format_of(kind: Kind, image: &Image, whole: &Part) -> Result<Option<Format>> 
             named(match opened.parts.first().map(|part| part.name.as_str()) {
                 Some("/Dockerfile") => "docker",
                 Some("/kernel" | "/initrd.img") => "tar-kernel-initrd",
+                Some("/oci-layout" | "/index.json" | "/blobs") => "oci",
                 _ => "tar",
             })
         }
@@ -126,6 +129,13 @@ fn format_of(kind: Kind, image: &Image, whole: &Part) -> Result<Option<Format>> 
         }
         _ => None,
     })
+}
+
+/// Whether an initrd is stage1 and modules: its /init is there, and nothing else of a root.
+fn finds_a_root(initrd: &Opened) -> bool {
+    let top = |part: &Part| part.name.trim_start_matches('/').split('/').next().map(str::to_owned);
+    let top: std::collections::BTreeSet<String> = initrd.parts.iter().filter_map(top).collect();
+    top.contains("init") && !top.contains("containers") && !top.contains("etc")
 }
 
 fn named(name: &str) -> Option<Format> {

@@ -25,6 +25,31 @@ pub enum Target {
     Stdout,
 }
 
+impl Target {
+    /// One file that somebody named. Where that is a symbolic link, it goes on to be one, and what it leads to is written:
+    /// so other programs do it with a name that they are given.
+    pub fn file(path: &Path) -> Result<Target> {
+        // As many as Linux follows.
+        const LINKS: usize = 40;
+        let mut found = path.to_path_buf();
+        for _ in 0..LINKS {
+            // The links of /proc lead to what has no name.
+            if std::fs::metadata(&found).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+                return Err(Error::usage(format!("{} is no regular file", path.display())).hint(NO_FILE));
+            }
+            match std::fs::read_link(&found) {
+                Ok(target) => found = found.parent().map(|folder| folder.join(&target)).unwrap_or(target),
+                Err(_) => return Ok(Target::File(found)),
+            }
+        }
+        Err(Error::usage(format!("{} is a symbolic link that leads to no end", path.display()))
+            .hint("choose another name"))
+    }
+}
+
+/// What to do where an output would take the place of something that is no file.
+const NO_FILE: &str = "-o - writes to standard output; onto a disk goes a finished image, with dd";
+
 /// A file being written beside its target. Dropped without [`OutputFile::commit`], it leaves nothing.
 #[derive(Debug)]
 pub struct OutputFile {
@@ -50,6 +75,13 @@ impl OutputFile {
         if path.is_dir() {
             return Err(Error::usage(format!("{} is a folder, not a file to write", path.display()))
                 .hint("choose another name (--name, -o), or remove the folder"));
+        }
+        // A link that lies where an output goes is replaced; a device would be too, by its name.
+        match path.symlink_metadata() {
+            Ok(found) if !found.is_file() && !found.is_symlink() => {
+                return Err(Error::usage(format!("{} is no regular file", path.display())).hint(NO_FILE));
+            }
+            _ => {}
         }
         remove_unfinished(folder);
         let file = loop {

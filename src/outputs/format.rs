@@ -412,8 +412,17 @@ impl Format {
             return Ok(());
         }
         let others: Vec<_> = Format::ALL.iter().filter(|row| row.arches.contains(&arch)).map(|row| row.name).collect();
-        Err(Error::usage(format!("{name} cannot be made for {arch}: nothing of that kind runs it"))
-            .hint(format!("formats for {arch} are {}", others.join(", "))))
+        let by_uefi = format!("{}-efi", name.trim_end_matches("-bios"));
+        let why = match self.description().firmware {
+            "BIOS" | "BIOS, UEFI" => format!("machines of {arch} have no BIOS"),
+            "Raspberry Pi" => "these boards have ARM64 processors".to_owned(),
+            _ => "nothing of that kind runs it".to_owned(),
+        };
+        let hint = match others.contains(&by_uefi.as_str()) {
+            true => format!("use {by_uefi}; moby build --format list shows all"),
+            false => format!("formats for {arch} are {}", others.join(", ")),
+        };
+        Err(Error::usage(format!("{name} cannot be made for {arch}: {why}")).hint(hint))
     }
 
     /// Whether the root is unpacked to memory from an initrd, alone or inside of something else.
@@ -494,6 +503,7 @@ impl FromStr for Format {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Format, Error> {
+        let text = text.trim();
         let text = ALIASES.iter().find(|(alias, _)| *alias == text).map_or(text, |(_, name)| name);
         Format::ALL.iter().find(|row| row.name == text).map(|row| row.format).ok_or_else(|| {
             let names: Vec<_> = Format::ALL.iter().map(|row| row.name).collect();

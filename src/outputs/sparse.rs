@@ -48,12 +48,16 @@ impl Write for Sparse<'_> {
         if self.buffer.len() == BUFFER {
             self.flush()?;
         }
-        // Whole blocks of zeros, as of a large hole, are not copied first.
-        if self.buffer.is_empty() && !bytes.is_empty() && bytes.len().is_multiple_of(BLOCK) && is_zero(bytes) {
-            self.position += bytes.len() as u64;
-            return Ok(bytes.len());
+        // Whole blocks of zeros, as of a large hole, are not copied first; what stands before them is filled up to a block.
+        let (lacking, whole) =
+            (self.buffer.len().next_multiple_of(BLOCK) - self.buffer.len(), bytes.len() / BLOCK * BLOCK);
+        if lacking == 0 && whole > 0 && is_zero(bytes.get(..whole).unwrap_or_default()) {
+            self.flush()?;
+            self.position += whole as u64;
+            return Ok(whole);
         }
-        let count = bytes.len().min(BUFFER - self.buffer.len());
+        let room = if lacking > 0 { lacking } else { BUFFER - self.buffer.len() };
+        let count = bytes.len().min(room);
         self.buffer.extend_from_slice(bytes.get(..count).unwrap_or_default());
         Ok(count)
     }
@@ -98,5 +102,43 @@ mod tests {
             assert!(read == source);
             assert!(file.metadata().unwrap().blocks() * 512 <= 64 << 10);
         }
+    }
+
+    /// Mostly nothing, from a place that is no multiple of anything.
+    #[derive(Debug)]
+    struct Hole(u64);
+
+    impl Source for Hole {
+        fn size(&self) -> u64 {
+            self.0
+        }
+
+        fn identity(&self) -> crate::store::Digest {
+            crate::store::Digest::of(b"hole")
+        }
+
+        fn write_to(&self, out: &mut dyn Write) -> Result<()> {
+            let mut out = Sequential::new(out);
+            out.bytes(&[1; 17_001])?;
+            out.zeros_to(self.0 - 1)?;
+            out.bytes(&[2])
+        }
+    }
+
+    /// Looking at all of it took minutes.
+    #[test]
+    fn a_large_hole_takes_no_time() {
+        let file = tempfile::tempfile().unwrap();
+        let size = (200 << 30) + 5;
+        let start = std::time::Instant::now();
+        write(&Hole(size), Output::new(&file, Path::new("image")).unwrap()).unwrap();
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+        let found = file.metadata().unwrap();
+        assert!(found.len() == size && found.blocks() * 512 <= 64 << 10);
+        let mut ends = [0; 3];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut ends, size - 3).unwrap();
+        assert_eq!(ends, [0, 0, 2]);
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut ends, 16_999).unwrap();
+        assert_eq!(ends, [1, 1, 0]);
     }
 }

@@ -84,10 +84,9 @@ impl Disk {
 
 /// A size in bytes; a bare number is MiB, as with LinuxKit.
 pub fn parse_size(text: &str) -> Option<u64> {
-    let (digits, unit) = match text.strip_suffix(['G', 'g']) {
-        Some(digits) => (digits, 1 << 30),
-        None => (text.strip_suffix(['M', 'm']).unwrap_or(text), 1u64 << 20),
-    };
+    let units = [(['T', 't'], 1u64 << 40), (['G', 'g'], 1 << 30), (['M', 'm'], 1 << 20)];
+    let with_unit = units.iter().find_map(|(letters, unit)| Some((text.strip_suffix(*letters)?, *unit)));
+    let (digits, unit) = with_unit.unwrap_or((text, 1 << 20));
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -102,6 +101,10 @@ mod tests {
     fn forms() {
         let disk: Disk = "a.img,size=2G".parse().unwrap();
         assert_eq!((disk.size, disk.format.as_str()), (Some(2 << 30), "raw"));
+        assert_eq!(
+            (parse_size("3T"), parse_size("7m"), parse_size("7")),
+            (Some(3 << 40), Some(7 << 20), Some(7 << 20))
+        );
         let disk: Disk = "size=512,file=b.qcow2".parse().unwrap();
         assert_eq!((disk.path, disk.size, disk.format), (PathBuf::from("b.qcow2"), Some(512 << 20), "qcow2".into()));
         for text in ["", ",size=1G", "a,size=0", "a,size=-1", "a,size=99999999999G", "a,b", "a,format=luks", "a,x=1"] {

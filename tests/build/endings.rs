@@ -450,3 +450,28 @@ fn extras_are_checked() {
     }
     assert!(!place.path("images-out").exists());
 }
+
+/// As root, a rename would put a file in the place of a device.
+#[test]
+fn an_output_goes_through_links_and_onto_no_device() {
+    let place = images::place();
+    place.write("real", "old");
+    std::os::unix::fs::symlink("real", place.path("inner")).unwrap();
+    std::os::unix::fs::symlink("inner", place.path("link")).unwrap();
+    std::os::unix::fs::symlink("new", place.path("nowhere")).unwrap();
+    for name in ["link", "nowhere"] {
+        place.build(&["-f", "tar", "-o", name, "everything.yml"]).well();
+        assert!(place.path(name).is_symlink());
+    }
+    assert!(place.path("inner").is_symlink() && place.read("real").len() > 1000);
+    assert!(place.read("new") == place.read("real"));
+    std::os::unix::fs::symlink("round", place.path("round")).unwrap();
+    place
+        .build(&["-f", "tar", "-o", "round", "everything.yml"])
+        .with(2, &["round is a symbolic link that leads to no end"]);
+    let _socket = std::os::unix::net::UnixListener::bind(place.path("socket")).unwrap();
+    std::os::unix::fs::symlink("socket", place.path("to-socket")).unwrap();
+    for name in ["socket", "to-socket", "/dev/null"] {
+        place.build(&["-f", "tar", "-o", name, "everything.yml"]).with(2, &["is no regular file", "-o -"]);
+    }
+}

@@ -163,7 +163,7 @@ pub(super) fn export(arguments: &ExportArguments, store: &Store) -> Result<()> {
     let name = arguments.name.clone().unwrap_or_else(|| found.clone());
     let target = match arguments.output.as_os_str() == "-" {
         true => Target::Stdout,
-        false => Target::File(arguments.output.clone()),
+        false => Target::file(&arguments.output)?,
     };
     let stream = || -> Result<_> { Ok(BufWriter::with_capacity(256 << 10, OutputFile::stream(&target, ".tar")?)) };
     let finish = |out: BufWriter<OutputFile>| -> Result<()> {

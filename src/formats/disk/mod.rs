@@ -29,7 +29,7 @@ pub use identity::Identity;
 pub use output::Output;
 pub(in crate::formats) use output::write_failed;
 pub use raw::{Bytes, RawFile, Window};
-pub use scan::{Span, is_zero, scan};
+pub use scan::{Span, ZEROS, is_zero, scan};
 pub use sparse::SparseFile;
 
 use crate::error::{Error, Result};

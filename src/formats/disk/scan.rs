@@ -57,8 +57,15 @@ impl Span {
     }
 }
 
+/// Zeros for whoever writes many. They are known by their place, so nobody looks at them again: a disk of 100 GiB with
+/// nothing in it takes 0.1 s instead of 5.
+pub static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 /// Whether all bytes are zero.
 pub fn is_zero(bytes: &[u8]) -> bool {
+    if ZEROS.as_ptr_range().start <= bytes.as_ptr() && bytes.as_ptr_range().end <= ZEROS.as_ptr_range().end {
+        return true;
+    }
     // Blocks without a branch inside: the compiler turns them into vector instructions.
     let mut blocks = bytes.chunks_exact(256);
     blocks.all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
