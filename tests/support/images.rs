@@ -20,10 +20,11 @@ pub fn started(arch: &str, path: &Path, more: &[&str]) -> Option<(Machine, TempD
     if !available(emulator) || !firmware {
         return None;
     }
-    let state = tempfile::tempdir().unwrap();
+    let state = tempfile::tempdir().expect("a folder");
     let timeout = (BOOT * 3).as_secs().to_string();
-    let words = ["--arch", arch, "--snapshot", "--timeout", &timeout, "--state", state.path().to_str().unwrap()];
-    let words = words.iter().copied().chain(more.iter().copied()).chain([path.to_str().unwrap()]);
+    let words =
+        ["--arch", arch, "--snapshot", "--timeout", &timeout, "--state", state.path().to_str().expect("a UTF-8 path")];
+    let words = words.iter().copied().chain(more.iter().copied()).chain([path.to_str().expect("a UTF-8 path")]);
     Some((Machine::start(words), state))
 }
 
@@ -37,6 +38,6 @@ pub fn boots(arch: &str, path: &Path, more: &[&str]) {
 /// The same file as a disk: `moby run` takes a name that ends in `.iso` for a CD.
 pub fn as_disk(iso: &Path) -> PathBuf {
     let disk = iso.with_extension("img");
-    fs::hard_link(iso, &disk).unwrap();
+    fs::hard_link(iso, &disk).expect("a link");
     disk
 }
