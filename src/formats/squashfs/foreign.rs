@@ -27,7 +27,6 @@ pub(super) struct Foreign {
 struct Codec {
     inflater: Inflater,
     quick: Compressor<'static>,
-    encoder: Encoder,
     buffer: Vec<u8>,
 }
 
@@ -42,12 +41,13 @@ impl Foreign {
         Foreign { compression, block_size, codec: None }
     }
 
-    /// Whether `packed` is a block compressed; with none, whether the block does not get smaller.
-    pub(super) fn is_right(&mut self, block: &[u8], packed: Option<&Vec<u8>>) -> bool {
+    /// Whether `packed` is a block compressed; with none, whether the block does not get smaller, for which `encoder` is
+    /// asked at last.
+    pub(super) fn is_right(&mut self, block: &[u8], packed: Option<&Vec<u8>>, encoder: &mut Encoder) -> bool {
         if self.codec.is_none() {
             self.codec = Codec::new(self.compression, self.block_size);
         }
-        let Some(Codec { inflater, quick, encoder, buffer }) = &mut self.codec else { return false };
+        let Some(Codec { inflater, quick, buffer }) = &mut self.codec else { return false };
         match packed {
             Some(packed) => {
                 // Not shorter than the block: then room for a block is room enough.
@@ -74,8 +74,7 @@ impl Codec {
             Compression::Xz => Inflater::Xz { dictionary: block_size },
             Compression::Zstd(_) => Inflater::Zstd(Decompressor::new().ok()?),
         };
-        let encoder = Encoder::new(compression, block_size as usize).ok()?;
-        Some(Codec { inflater, quick: Compressor::new(1).ok()?, encoder, buffer: Vec::new() })
+        Some(Codec { inflater, quick: Compressor::new(1).ok()?, buffer: Vec::new() })
     }
 }
 
@@ -146,8 +145,9 @@ mod tests {
                 out
             };
             let mut foreign = Foreign::new(compression, BLOCK);
+            let encoder = &mut Encoder::new(compression, BLOCK as usize).unwrap();
             let made = packed(&block, BLOCK);
-            assert!(foreign.is_right(&block, Some(&made)), "{compression}");
+            assert!(foreign.is_right(&block, Some(&made), encoder), "{compression}");
             let skipped = b"\x50\x2a\x4d\x18\x01\0\0\0x".to_vec();
             let mut wrong = vec![
                 packed(&other, BLOCK),
@@ -167,19 +167,20 @@ mod tests {
                 _ => {}
             }
             for (number, wrong) in wrong.into_iter().enumerate() {
-                assert!(!foreign.is_right(&block, Some(&wrong)), "{compression} {number}");
+                assert!(!foreign.is_right(&block, Some(&wrong), encoder), "{compression} {number}");
             }
-            assert!(!foreign.is_right(&block, None), "it does get smaller");
-            assert!(foreign.is_right(&noise(), None));
+            assert!(!foreign.is_right(&block, None, encoder), "it does get smaller");
+            assert!(foreign.is_right(&noise(), None, encoder));
         }
         // What only Zstandard makes smaller: xz has frames of more bytes than this.
         let short = b"so short, so short, so short, so short, so short, so short".to_vec();
         for (compression, is_smaller) in [(Compression::default(), true), (Compression::Xz, false)] {
             let mut out = Vec::new();
-            let smaller = Encoder::new(compression, BLOCK as usize).unwrap().encode(&short, &mut out).unwrap();
-            assert_eq!(smaller, is_smaller, "{compression}");
-            assert_eq!(Foreign::new(compression, BLOCK).is_right(&short, None), !is_smaller, "{compression}");
+            let encoder = &mut Encoder::new(compression, BLOCK as usize).unwrap();
+            assert_eq!(encoder.encode(&short, &mut out).unwrap(), is_smaller, "{compression}");
+            assert_eq!(Foreign::new(compression, BLOCK).is_right(&short, None, encoder), !is_smaller, "{compression}");
         }
-        assert!(!Foreign::new(Compression::None, BLOCK).is_right(&noise(), None));
+        let encoder = &mut Encoder::new(Compression::None, BLOCK as usize).unwrap();
+        assert!(!Foreign::new(Compression::None, BLOCK).is_right(&noise(), None, encoder));
     }
 }

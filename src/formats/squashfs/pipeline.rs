@@ -158,7 +158,9 @@ impl Worker<'_> {
             };
             match (found, smaller) {
                 (Found::Whole, Some(smaller)) => return Ok(smaller),
-                (Found::Foreign, Some(smaller)) if self.foreign.is_right(block, smaller.then_some(&*out)) => {
+                (Found::Foreign, Some(smaller))
+                    if self.foreign.is_right(block, smaller.then_some(&*out), &mut self.encoder) =>
+                {
                     pieces.accept(&key, origin, &kept(smaller, out)).map_err(io::Error::other)?;
                     return Ok(smaller);
                 }
