@@ -207,7 +207,7 @@ fn deflate(state: &mut Compress, block: &[u8], out: &mut Vec<u8>) -> io::Result<
 
 /// Whether all bytes are about as frequent, so that only repetitions could make a block smaller: encrypted, compressed. Level
 /// 9 takes longest of all on such blocks, and in the end stores nearly all of them. What a quick level makes no smaller is
-/// stored at once, which saves a quarter of the time of a root that is half noise; a block with few and far repetitions is
+/// stored at once, which saves a sixth of the time of a root that is half noise; a block with few and far repetitions is
 /// lost to it.
 fn is_even(block: &[u8]) -> bool {
     // Four tables: one would wait for itself at runs of the same byte.
