@@ -82,8 +82,8 @@ pub struct BuildArguments {
     compression: Method,
     #[command(flatten)]
     extras: ExtraArguments,
-    /// Size of disk images, in MiB or with M or G [default: what their content needs]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    /// Size of disk images, in MiB or with M, G or T [default: what their content needs]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     size: Option<u64>,
     /// Unpack the kernel (x86: bzImage to ELF vmlinux; ARM64: Image.gz to Image), for what starts it without firmware
     #[arg(long)]
@@ -440,10 +440,6 @@ pub(super) fn build_time() -> Result<i64> {
         }
         _ => Ok(GENERATED_TIME),
     }
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    parse_size(text).ok_or_else(|| "a number of MiB, or one with M, G or T, is expected".to_owned())
 }
 
 fn list() -> Result<i32> {

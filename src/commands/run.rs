@@ -34,13 +34,13 @@ pub struct RunArguments {
     /// Virtual processors
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
     cpus: u32,
-    /// Memory in MiB, or with M or G
+    /// Memory in MiB, or with M, G or T
     #[arg(long, value_name = "SIZE", default_value = "1024", value_parser = memory)]
     mem: u64,
     /// Port of this machine that leads into the guest: [ADDRESS:]HOST:GUEST[/udp]; may be repeated
     #[arg(long, value_name = "H:G[/udp]", value_parser = parsed::<Published>)]
     publish: Vec<Published>,
-    /// Another disk: [file=]PATH[,size=N[M|G]][,format=F]; made if missing; may be repeated
+    /// Another disk: [file=]PATH[,size=N[M|G|T]][,format=F]; made if missing; may be repeated
     #[arg(long, value_name = "DISK", value_parser = parsed::<Disk>)]
     disk: Vec<Disk>,
     /// Architecture: amd64 or arm64; default: what the kernel is for
@@ -174,8 +174,7 @@ fn parsed<T: std::str::FromStr<Err = Error>>(text: &str) -> Result<T, String> {
 }
 
 fn memory(text: &str) -> Result<u64, String> {
-    let bytes = parse_size(text).ok_or("a number of MiB, or one with M, G or T, is expected")?;
-    Ok(bytes >> 20)
+    Ok(parse_size(text)? >> 20)
 }
 
 #[cfg(test)]

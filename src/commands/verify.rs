@@ -51,7 +51,7 @@ pub struct VerifyArguments {
     #[arg(long, value_name = "ARCH")]
     arch: Option<Arch>,
     /// Size of the disk that was asked for [default: the one that it has]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     size: Option<u64>,
     /// Compression of the initrd that was asked for [default: the image's, at the usual level]
     #[arg(long, value_name = "METHOD")]
@@ -61,10 +61,6 @@ pub struct VerifyArguments {
     /// It was built with --decompress-kernel
     #[arg(long)]
     decompress_kernel: bool,
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    parse_size(text).ok_or_else(|| "a number of MiB, or one with M, G or T, is expected".to_owned())
 }
 
 /// Runs the verb. The result is the exit status.

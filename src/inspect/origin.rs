@@ -87,8 +87,11 @@ fn format_of(kind: Kind, image: &Image, whole: &Part) -> Result<Option<Format>> 
         Kind::Mbr => named("raw-bios"),
         Kind::Uki => named("uki"),
         Kind::Kernel => named("kernel+initrd"),
-        // An initramfs that only finds a root is that of several formats.
-        Kind::Initrd => named("kernel+initrd").filter(|_| whole.open().is_ok_and(|it| !finds_a_root(&it))),
+        // stage1, which has neither of the two, is the initrd of several formats.
+        Kind::Initrd => {
+            let is_root = |opened: Opened| has(&opened, "/etc") || has(&opened, "/containers");
+            named("kernel+initrd").filter(|_| whole.open().is_ok_and(is_root))
+        }
         Kind::Squashfs | Kind::Erofs => {
             let opened = whole.open()?;
             let alone = has(&opened, "/boot/kernel") || !has(&opened, "/init") && !has(&opened, "/sbin/init");
@@ -104,7 +107,7 @@ fn format_of(kind: Kind, image: &Image, whole: &Part) -> Result<Option<Format>> 
             named(match opened.parts.first().map(|part| part.name.as_str()) {
                 Some("/Dockerfile") => "docker",
                 Some("/kernel" | "/initrd.img") => "tar-kernel-initrd",
-                Some("/oci-layout" | "/index.json" | "/blobs") => "oci",
+                Some("/oci-layout") => "oci",
                 _ => "tar",
             })
         }
@@ -129,13 +132,6 @@ fn format_of(kind: Kind, image: &Image, whole: &Part) -> Result<Option<Format>> 
         }
         _ => None,
     })
-}
-
-/// Whether an initrd is stage1 and modules: its /init is there, and nothing else of a root.
-fn finds_a_root(initrd: &Opened) -> bool {
-    let top = |part: &Part| part.name.trim_start_matches('/').split('/').next().map(str::to_owned);
-    let top: std::collections::BTreeSet<String> = initrd.parts.iter().filter_map(top).collect();
-    top.contains("init") && !top.contains("containers") && !top.contains("etc")
 }
 
 fn named(name: &str) -> Option<Format> {

@@ -35,7 +35,7 @@ impl Target {
         for _ in 0..LINKS {
             // The links of /proc lead to what has no name.
             if std::fs::metadata(&found).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-                return Err(Error::usage(format!("{} is no regular file", path.display())).hint(NO_FILE));
+                return Err(no_regular_file(path));
             }
             match std::fs::read_link(&found) {
                 Ok(target) => found = found.parent().map(|folder| folder.join(&target)).unwrap_or(target),
@@ -47,8 +47,11 @@ impl Target {
     }
 }
 
-/// What to do where an output would take the place of something that is no file.
-const NO_FILE: &str = "-o - writes to standard output; onto a disk goes a finished image, with dd";
+/// An output would take the place of something that is no file.
+fn no_regular_file(path: &Path) -> Error {
+    Error::usage(format!("{} is no regular file", path.display()))
+        .hint("-o - writes to standard output; onto a disk goes a finished image, with dd")
+}
 
 /// A file being written beside its target. Dropped without [`OutputFile::commit`], it leaves nothing.
 #[derive(Debug)]
@@ -77,11 +80,8 @@ impl OutputFile {
                 .hint("choose another name (--name, -o), or remove the folder"));
         }
         // A link that lies where an output goes is replaced; a device would be too, by its name.
-        match path.symlink_metadata() {
-            Ok(found) if !found.is_file() && !found.is_symlink() => {
-                return Err(Error::usage(format!("{} is no regular file", path.display())).hint(NO_FILE));
-            }
-            _ => {}
+        if path.symlink_metadata().is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
+            return Err(no_regular_file(path));
         }
         remove_unfinished(folder);
         let file = loop {

@@ -38,30 +38,30 @@ pub enum FileSystem {
 }
 
 impl FileSystem {
-    /// How its files are stored: as the blueprint says for a root of this type.
-    pub fn compression(self, root: Option<&Root>) -> RootCompression {
-        let kind = match self {
-            FileSystem::Squashfs => RootType::Squashfs,
-            FileSystem::Erofs => RootType::Erofs,
-        };
-        root.map_or(RootCompression::Default, |root| root.compression_of(kind))
-    }
-
-    /// What the initramfs must be able to do for it.
-    pub fn purpose(self, root: Option<&Root>) -> Purpose {
+    /// How its files are stored: as the blueprint says for a root of this type, or as usual.
+    pub fn storage(self, root: Option<&Root>) -> Storage {
         let (kind, usual) = match self {
-            FileSystem::Squashfs => (RootKind::Squashfs, Storage::Zstd),
-            FileSystem::Erofs => (RootKind::Erofs, Storage::Lz4),
+            FileSystem::Squashfs => (RootType::Squashfs, Storage::Zstd),
+            FileSystem::Erofs => (RootType::Erofs, Storage::Lz4),
         };
-        let storage = match self.compression(root) {
+        match root.map_or(RootCompression::Default, |root| root.compression_of(kind)) {
             RootCompression::Default => usual,
             RootCompression::None => Storage::Plain,
             RootCompression::Lz4 => Storage::Lz4,
             RootCompression::Gzip => Storage::Gzip,
             RootCompression::Xz => Storage::Xz,
             RootCompression::Zstd => Storage::Zstd,
+        }
+    }
+
+    /// What the initramfs must be able to do for it.
+    pub fn purpose(self, root: Option<&Root>) -> Purpose {
+        let kind = match self {
+            FileSystem::Squashfs => RootKind::Squashfs,
+            FileSystem::Erofs => RootKind::Erofs,
         };
-        Purpose { root: kind, storage, verity: root.is_some_and(Root::verity), container: None }
+        let verity = root.is_some_and(Root::verity);
+        Purpose { root: kind, storage: self.storage(root), verity, container: None }
     }
 }
 
@@ -163,8 +163,8 @@ fn image(
     let file = out.file().ok_or_else(|| Error::failed("a file system cannot go to standard output"))?;
     let file = Named { file: file.try_clone().at("writing", out.path())?, path: out.path() };
     let mut writer = BufWriter::with_capacity(256 << 10, file);
-    let compression = file_system.compression(root);
-    Ok(write_image(file_system, compression, tree, &mut writer, None, options)?.1.map(uuid_text))
+    let storage = file_system.storage(root);
+    Ok(write_image(file_system, storage, tree, &mut writer, None, options)?.1.map(uuid_text))
 }
 
 /// A file whose errors have its final name, which writers of file systems do not know.
@@ -205,25 +205,26 @@ impl Seek for Named<'_> {
 /// multiple of 4096, and its identifier, if it has one.
 pub fn write_image(
     file_system: FileSystem,
-    compression: RootCompression,
+    storage: Storage,
     tree: &Tree,
     writer: &mut (impl Write + Seek),
     hashes: Option<&mut Hashes>,
     options: &Options<'_>,
 ) -> Result<(u64, Option<[u8; 16]>)> {
     let task = options.ui.task("write", "root file system", None);
+    let compressed = storage != Storage::Plain;
     let (size, uuid) = match file_system {
         FileSystem::Squashfs if hashes.is_some() => {
             return Err(Error::failed("squashfs is hashed when it is written"));
         }
         FileSystem::Squashfs => {
-            let compression = match compression {
-                RootCompression::None => squashfs::Compression::None,
-                RootCompression::Gzip => squashfs::Compression::GZIP,
-                RootCompression::Xz => squashfs::Compression::Xz,
-                RootCompression::Default | RootCompression::Zstd | RootCompression::Lz4 => Default::default(),
+            let compression = match storage {
+                Storage::Plain => squashfs::Compression::None,
+                Storage::Gzip => squashfs::Compression::GZIP,
+                Storage::Xz => squashfs::Compression::Xz,
+                Storage::Zstd => squashfs::Compression::default(),
+                Storage::Lz4 => return Err(Error::failed("no squashfs is written with LZ4")),
             };
-            let compressed = compression != squashfs::Compression::None;
             let made = squashfs::Options { compression, time: options.time, ..squashfs::Options::default() };
             let how = format!("{} {}", compression, made.block_size);
             let pieces = compressed.then(|| SharedPieces::new(SQUASHFS, &how, tree, options)).transpose()?;
@@ -240,8 +241,10 @@ pub fn write_image(
             (summary.size, None)
         }
         FileSystem::Erofs => {
-            let compressed = compression != RootCompression::None;
-            let compression = if compressed { erofs::Compression::Lz4 } else { erofs::Compression::None };
+            let compression = match storage {
+                Storage::Plain => erofs::Compression::None,
+                _ => erofs::Compression::Lz4,
+            };
             let made = erofs::Options { compression, uuid: None, label: LABEL, time: options.time };
             let pieces = compressed.then(|| SharedPieces::new(EROFS, "lz4", tree, options)).transpose()?;
             let kept = pieces.as_ref().map(|pieces| pieces as _);

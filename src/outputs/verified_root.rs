@@ -160,7 +160,7 @@ impl<'a, 'o> Unwritten<'a, 'o> {
         let Unwritten { file_system, root, system, options, .. } = self;
         let mut tree = system.tree.clone();
         tree.remove(b"boot");
-        let compression = file_system.compression(Some(root));
+        let storage = file_system.storage(Some(root));
         let hashed = root.verity() && file_system == FileSystem::Erofs;
         let mut hashes = match hashed {
             true => Some(Hashes::new(options.store.temporary_file()?.into_file(), salted())),
@@ -168,15 +168,14 @@ impl<'a, 'o> Unwritten<'a, 'o> {
         };
         let mut image = match place {
             Some((file, start)) => {
-                let (size, uuid, place) = file.write_root(start, |out| {
-                    write_image(file_system, compression, &tree, out, hashes.as_mut(), options)
-                })?;
+                let (size, uuid, place) = file
+                    .write_root(start, |out| write_image(file_system, storage, &tree, out, hashes.as_mut(), options))?;
                 (Written::placed(place, size), uuid)
             }
             None => {
                 let file = options.store.temporary_file()?;
                 let mut out = BufWriter::with_capacity(BUFFER, file.as_file());
-                let (size, uuid) = write_image(file_system, compression, &tree, &mut out, hashes.as_mut(), options)?;
+                let (size, uuid) = write_image(file_system, storage, &tree, &mut out, hashes.as_mut(), options)?;
                 out.flush().map_err(write_error)?;
                 drop(out);
                 (Written::temporary(file, size, Digest::of(b"")), uuid)

@@ -1,4 +1,4 @@
-//! `--disk [file=]PATH[,size=N[M|G]][,format=F]`: a disk besides the one that boots.
+//! `--disk [file=]PATH[,size=N[M|G|T]][,format=F]`: a disk besides the one that boots.
 
 use std::fs::OpenOptions;
 use std::path::PathBuf;
@@ -27,17 +27,14 @@ impl FromStr for Disk {
     fn from_str(text: &str) -> Result<Disk> {
         let wrong = |why: String| {
             Error::usage(format!("--disk {text}: {why}"))
-                .hint("the form is [file=]PATH[,size=N[M|G]][,format=raw|qcow2], for example data.img,size=2G")
+                .hint("the form is [file=]PATH[,size=N[M|G|T]][,format=raw|qcow2], for example data.img,size=2G")
         };
         let (mut path, mut size, mut format) = (None, None, None);
         for (index, part) in text.split(',').enumerate() {
             match part.split_once('=') {
                 Some(("file", value)) => path = Some(PathBuf::from(value)),
                 Some(("size", value)) => {
-                    size =
-                        Some(parse_size(value).ok_or_else(|| {
-                            wrong(format!("size \"{value}\" is not a number of MiB, or with M or G"))
-                        })?);
+                    size = Some(parse_size(value).map_err(|expected| wrong(format!("size \"{value}\": {expected}")))?);
                 }
                 Some(("format", value)) if FORMATS.contains(&value) => format = Some(value.to_owned()),
                 Some(("format", value)) => {
@@ -82,8 +79,12 @@ impl Disk {
     }
 }
 
-/// A size in bytes; a bare number is MiB, as with LinuxKit.
-pub fn parse_size(text: &str) -> Option<u64> {
+/// A size in bytes; a bare number is MiB, as with LinuxKit. The error is what is expected.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    size(text).ok_or_else(|| "a number of MiB, or one with M, G or T, is expected".to_owned())
+}
+
+fn size(text: &str) -> Option<u64> {
     let units = [(['T', 't'], 1u64 << 40), (['G', 'g'], 1 << 30), (['M', 'm'], 1 << 20)];
     let with_unit = units.iter().find_map(|(letters, unit)| Some((text.strip_suffix(*letters)?, *unit)));
     let (digits, unit) = with_unit.unwrap_or((text, 1 << 20));
@@ -101,10 +102,7 @@ mod tests {
     fn forms() {
         let disk: Disk = "a.img,size=2G".parse().unwrap();
         assert_eq!((disk.size, disk.format.as_str()), (Some(2 << 30), "raw"));
-        assert_eq!(
-            (parse_size("3T"), parse_size("7m"), parse_size("7")),
-            (Some(3 << 40), Some(7 << 20), Some(7 << 20))
-        );
+        assert_eq!((parse_size("3T"), parse_size("7m"), parse_size("7")), (Ok(3 << 40), Ok(7 << 20), Ok(7 << 20)));
         let disk: Disk = "size=512,file=b.qcow2".parse().unwrap();
         assert_eq!((disk.path, disk.size, disk.format), (PathBuf::from("b.qcow2"), Some(512 << 20), "qcow2".into()));
         for text in ["", ",size=1G", "a,size=0", "a,size=-1", "a,size=99999999999G", "a,b", "a,format=luks", "a,x=1"] {

@@ -9,7 +9,7 @@ use lzma_rust2::{CheckType, XzOptions, XzReader, XzWriter};
 /// Bytes that the stream of an archive can refer back to. The presets' own, of up to 64 MiB, are more than any archive here
 /// has, and the compressor takes some twelve times as much.
 pub const DICTIONARY: u32 = 1 << 20;
-/// KiB that a reader of such a stream takes: the dictionary, and 104 more.
+/// KiB that a reader of such a stream may take: the dictionary, and more than the hundred of its own.
 const READER_MEMORY: u32 = (DICTIONARY >> 10) + 512;
 /// Bytes of the stream's header (section 2.1.1) and of the block's, with one filter and no sizes (section 3.1).
 const HEADERS: u64 = 24;
@@ -64,6 +64,15 @@ pub fn is_plain(dictionary: u32, size: u64, read: impl Fn(&mut [u8], u64) -> io:
     Ok(found == tail && zeros.iter().all(|byte| *byte == 0))
 }
 
+/// The same of bytes in memory.
+pub fn is_plain_bytes(dictionary: u32, bytes: &[u8]) -> bool {
+    let read = |out: &mut [u8], at: u64| {
+        let rest = usize::try_from(at).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+        io::Read::read_exact(&mut &*rest, out)
+    };
+    is_plain(dictionary, bytes.len() as u64, read).unwrap_or(false)
+}
+
 /// Goes through the chunks of a block's LZMA2 data (xz's doc/lzma2 and lib/xz/xz_dec_lzma2.c tell their headers). Returns
 /// the bytes that they take and those that come out of them, or nothing if they do not end within `size`.
 fn block(size: u64, read: impl Fn(&mut [u8], u64) -> io::Result<()>) -> io::Result<Option<(u64, u64)>> {
@@ -114,19 +123,10 @@ fn tail(unpadded: u64, unpacked: u64) -> Vec<u8> {
     [index, checked(&footer).to_vec(), footer, b"YZ".to_vec()].concat()
 }
 
-/// The same of bytes in memory.
-pub fn is_plain_bytes(dictionary: u32, bytes: &[u8]) -> bool {
-    let read = |out: &mut [u8], at: u64| {
-        let rest = usize::try_from(at).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
-        io::Read::read_exact(&mut &*rest, out)
-    };
-    is_plain(dictionary, bytes.len() as u64, read).unwrap_or(false)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use io::Read;
     use std::num::NonZeroU64;
 
     fn stream(options: XzOptions, content: &[u8]) -> Vec<u8> {
@@ -165,25 +165,16 @@ mod tests {
         ] {
             assert!(!is_plain_bytes(DICTIONARY, &other));
         }
+        // An index that tells other sizes, with its checksum made good.
         let made = with(&|_| ());
-        let size = made.len();
-        // An index that tells other sizes, with its checksum made good, and one byte more of padding.
-        let number = |at: usize| u32::from_le_bytes(made[at..at + 4].try_into().unwrap());
-        let index = (number(size - 8) as usize + 1) * 4;
-        let block = &made[..size - 12 - index];
-        for (unpadded, unpacked) in [(0, 1), (1, 0), (4, 0)] {
-            let (packed, plain) = super::block(size as u64, |out: &mut [u8], at| {
-                let at = at as usize;
-                out.copy_from_slice(&made[at..at + out.len()]);
-                Ok(())
-            })
-            .unwrap()
-            .unwrap();
-            assert_eq!(plain, content.len() as u64);
-            let right = [block, &tail(BLOCK_HEADER + packed + CHECK, plain)].concat();
-            assert!(right == made && is_plain_bytes(DICTIONARY, &right));
-            let wrong = [block, &tail(BLOCK_HEADER + packed + CHECK + unpadded, plain + unpacked)].concat();
-            assert!(!is_plain_bytes(DICTIONARY, &wrong));
+        let read = |out: &mut [u8], at: u64| Read::read_exact(&mut &made[at as usize..], out);
+        let (packed, plain) = block(made.len() as u64, read).unwrap().unwrap();
+        assert_eq!(plain, content.len() as u64);
+        let unpadded = BLOCK_HEADER + packed + CHECK;
+        let rest = &made[..made.len() - tail(unpadded, plain).len()];
+        assert!([rest, &tail(unpadded, plain)].concat() == made);
+        for (unpadded, plain) in [(unpadded, plain + 1), (unpadded + 1, plain), (unpadded + 4, plain)] {
+            assert!(!is_plain_bytes(DICTIONARY, &[rest, &tail(unpadded, plain)].concat()));
         }
         let large = with(&|options| options.lzma_options.dict_size = 64 << 20);
         assert!(reader(large.as_slice()).read_to_end(&mut Vec::new()).is_err());
